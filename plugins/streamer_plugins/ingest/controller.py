@@ -1,0 +1,67 @@
+"""How large a group of single records may grow: decided from measured commit latency.
+
+Rules, in the manner of congestion control (additive rise would take minutes over our range, so
+rise and fall are both by a factor): a commit slower than the target shrinks the groups; a quick
+one after a group that was full lets them grow; one after a group that was mostly empty lets them
+fall back, so that an idle daemon answers at its quickest. Bytes follow records by the measured
+mean size. Every decision is counted by its name.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+GROW = 1.25
+SHRINK = 0.7
+DECAY = 0.9
+#: A group below this share of what it may hold says that the limit is not what bounds it.
+_MOSTLY_EMPTY = 0.5
+#: Weight of the newest group in the mean record size.
+_SIZE_WEIGHT = 0.1
+
+DECISIONS = ("grow", "shrink", "decay", "hold")
+
+
+@attrs.define
+class Controller:
+    """The present limits of a group, and how they change."""
+
+    records_min: int
+    records_max: int
+    bytes_max: int
+    latency_target_s: float
+    records: float = attrs.field(init=False)
+    record_bytes: float = attrs.field(init=False, default=128.0)
+    #: Share of its limit that the last closed group had reached.
+    fill: float = attrs.field(init=False, default=0.0)
+
+    def __attrs_post_init__(self) -> None:
+        self.records = float(self.records_min)
+
+    @property
+    def count_limit(self) -> int:
+        return int(self.records)
+
+    @property
+    def bytes_limit(self) -> int:
+        """Room for `count_limit` records twice the mean size, within the configured bound."""
+        return min(self.bytes_max, int(2 * self.records * self.record_bytes) + 1)
+
+    def closed(self, records: int, nbytes: int) -> None:
+        """A group of single records was closed."""
+        self.fill = records / self.records
+        self.record_bytes += _SIZE_WEIGHT * (nbytes / records - self.record_bytes)
+
+    def committed(self, latency_s: float) -> str:
+        """A group was answered after `latency_s`; the decision that follows from it."""
+        before = self.records
+        if latency_s > self.latency_target_s:
+            self.records = max(self.records_min, before * SHRINK)
+            return "shrink" if self.records < before else "hold"
+        if self.fill >= 1.0:
+            self.records = min(self.records_max, before * GROW + 1)
+            return "grow" if self.records > before else "hold"
+        if self.fill < _MOSTLY_EMPTY:
+            self.records = max(self.records_min, before * DECAY)
+            return "decay" if self.records < before else "hold"
+        return "hold"

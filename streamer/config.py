@@ -1,0 +1,389 @@
+"""The daemon's configuration: what can be set, and what each setting is when nobody sets it.
+
+Rules:
+
+- The defaults are those of the classes here and of the stages' own settings classes: there is no
+  second list. A file that leaves a key, a table or all of it out gets them.
+- Help, unit and bounds stand with the field (`streamer.settings`); what concerns two fields at
+  once is in `config_checks`; reading files and the command line is in `config_load`.
+- 0 means "none" where a bound may be absent: TOML has no null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import attrs
+
+from streamer.limits import GIB, KIB, MIB, PARTITIONS_MAX, BatchLimits, WireLimits
+from streamer.settings import setting
+
+#: Which stage stands in a place that a pipeline's table leaves out.
+DEFAULT_STAGES = {"ingest": "group", "propose": "local", "persist": "log", "ack": "session"}
+
+_YEAR_S = 365 * 24 * 3600
+
+
+@attrs.frozen
+class DaemonConfig:
+    data: str = setting(
+        "./streamer-data",
+        "Directory of the logs; made if absent, locked while the daemon runs. A relative one "
+        "starts where the daemon was started.",
+    )
+    listen: tuple[str, ...] = setting(
+        ("ws://127.0.0.1:4440",),
+        "Where sessions come in: ws://HOST:PORT, tcp://HOST:PORT or unix:PATH, any number of them.",
+    )
+    http: str = setting("127.0.0.1:4441", 'Health and metrics, as HOST:PORT; "" for none.')
+    drain_s: float = setting(
+        10.0,
+        "Budget for going down in order: stop accepting, flush, acknowledge, close.",
+        unit="s",
+        min=0,
+        max=3600,
+        reload=True,
+    )
+    allow_remote: bool = setting(
+        False,
+        "Allow addresses that other machines can reach. There is no TLS and there are no tokens "
+        "yet, so whoever can connect can read and write everything.",
+    )
+    origins: tuple[str, ...] = setting(
+        (),
+        "Web pages that may connect, by their Origin (https://example.org); programs send none "
+        "and may always.",
+    )
+
+
+@attrs.frozen
+class LogConfig:
+    level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", "Events below it are not logged.", reload=True
+    )
+    format: Literal["auto", "human", "json"] = setting(
+        "auto", '"auto" is "human" on a terminal and "json" otherwise.', reload=True
+    )
+
+
+@attrs.frozen
+class SessionConfig:
+    sessions: int = setting(1000, "Sessions at once, in all.", unit="sessions", min=1, max=100_000)
+    sessions_per_address: int = setting(
+        512, "Sessions at once from one address.", unit="sessions", min=1, max=100_000
+    )
+    handshake_s: float = setting(
+        5.0, "A peer must have greeted by then.", unit="s", min=0.1, max=600
+    )
+    idle_s: float = setting(
+        60.0,
+        "A session that says nothing for so long is asked for a sign of life, then ended.",
+        unit="s",
+        min=1,
+        max=86_400,
+    )
+    send_s: float = setting(
+        10.0, "A peer that takes nothing for so long is dropped.", unit="s", min=0.1, max=600
+    )
+    requests: int = setting(
+        1024, "Requests under way in one session.", unit="requests", min=1, max=65_536
+    )
+    window_bytes: int = setting(
+        4 * MIB,
+        "Credit of one session: bytes that it may have under way.",
+        unit="bytes",
+        min=64 * KIB,
+        max=1 * GIB,
+    )
+    budget_bytes: int = setting(
+        64 * MIB,
+        "Credit of all sessions together; when it gets short, each gets a smaller window.",
+        unit="bytes",
+        min=64 * KIB,
+        max=64 * GIB,
+    )
+    frame_bytes: int = setting(
+        1 * MIB + 64 * KIB,
+        "The largest frame; a batch and its envelope must fit.",
+        unit="bytes",
+        min=8 * KIB,
+        max=64 * MIB,
+    )
+    subscriptions: int = setting(
+        100, "Subscriptions of one session.", unit="subscriptions", min=0, max=10_000
+    )
+    send_queue_bytes: int = setting(
+        4 * MIB,
+        "Bytes that may wait for one slow reader; the rest of its backlog stays in the log.",
+        unit="bytes",
+        min=64 * KIB,
+        max=1 * GIB,
+    )
+
+    @property
+    def wire_limits(self) -> WireLimits:
+        """What `hello` tells a client."""
+        return WireLimits(
+            frame_bytes=self.frame_bytes,
+            requests=self.requests,
+            window_bytes=self.window_bytes,
+            subscriptions=self.subscriptions,
+        )
+
+
+@attrs.frozen
+class BatchConfig:
+    """`BatchLimits` as settings, and how the daemon compresses the batches that it makes."""
+
+    batch_bytes: int = setting(
+        BatchLimits().batch_bytes,
+        "The largest batch, as it is sent and stored.",
+        unit="bytes",
+        min=4 * KIB,
+        max=32 * MIB,
+    )
+    raw_bytes: int = setting(
+        BatchLimits().raw_bytes,
+        "The largest batch when decompressed.",
+        unit="bytes",
+        min=4 * KIB,
+        max=1 * GIB,
+    )
+    records: int = setting(
+        BatchLimits().records, "Records in a batch.", unit="records", min=1, max=1_000_000
+    )
+    ratio: int = setting(
+        BatchLimits().ratio,
+        "How many times larger a batch may get when decompressed: logs reach 20, bombs more.",
+        min=2,
+        max=100_000,
+    )
+    value_bytes: int = setting(
+        BatchLimits().value_bytes,
+        "The largest value of a record.",
+        unit="bytes",
+        min=1,
+        max=32 * MIB,
+    )
+    key_bytes: int = setting(
+        BatchLimits().key_bytes,
+        "The largest key of a record.",
+        unit="bytes",
+        min=1,
+        max=1 * MIB,
+    )
+    headers_bytes: int = setting(
+        BatchLimits().headers_bytes,
+        "The headers of a record, names and values together.",
+        unit="bytes",
+        min=0,
+        max=1 * MIB,
+    )
+    headers: int = setting(
+        BatchLimits().headers, "Headers of a record.", unit="headers", min=0, max=1024
+    )
+    zstd_level: int = setting(
+        1,
+        "Level of zstd for batches that the daemon makes of single records; 1 is the fastest.",
+        min=1,
+        max=19,
+    )
+
+    @property
+    def limits(self) -> BatchLimits:
+        return BatchLimits(
+            **{field.name: getattr(self, field.name) for field in attrs.fields(BatchLimits)}
+        )
+
+
+@attrs.frozen
+class StreamConfig:
+    """How one stream is kept."""
+
+    partitions: int = setting(
+        1,
+        "Partitions of a stream made on first use; with one, what goes in comes out in order.",
+        unit="partitions",
+        min=1,
+        max=PARTITIONS_MAX,
+        reload=True,
+    )
+    segment_bytes: int = setting(
+        64 * MIB,
+        "A segment file is closed at that size; retention drops whole ones.",
+        unit="bytes",
+        min=64 * KIB,
+        max=16 * GIB,
+    )
+    index_bytes: int = setting(
+        64 * KIB,
+        "An index entry (offset, position, time) each so many bytes of a segment.",
+        unit="bytes",
+        min=4 * KIB,
+        max=16 * MIB,
+    )
+    retention_s: float = setting(
+        0.0,
+        "Drop segments whose newest record is older; 0 keeps them however old they are.",
+        unit="s",
+        min=0,
+        max=10 * _YEAR_S,
+    )
+    retention_bytes: int = setting(
+        0,
+        "Drop a partition's oldest segments while it is above that size; 0 keeps all.",
+        unit="bytes",
+        min=0,
+        max=1024 * 1024 * GIB,
+    )
+    retention_groups: tuple[str, ...] = setting(
+        (), "Consumer groups that hold retention back: what one of them still needs is kept."
+    )
+    producers: int = setting(
+        10_000,
+        "Producers whose sequences a partition remembers, to tell duplicates; the longest silent "
+        "is forgotten first.",
+        unit="producers",
+        min=1,
+        max=10_000_000,
+    )
+
+
+def _as_in_streams(name: str) -> Any:
+    """A field that may be left out, with the help and the bounds that it has in `[streams]`."""
+    field = getattr(attrs.fields(StreamConfig), name)
+    return attrs.field(default=None, metadata=field.metadata)
+
+
+@attrs.frozen
+class StreamOverride:
+    """Other settings for some streams; what it leaves out (None) is as in `[streams]`."""
+
+    streams: tuple[str, ...] = setting(
+        (), "Names or globs of the streams it is for; the first override that matches counts."
+    )
+    partitions: int | None = _as_in_streams("partitions")
+    segment_bytes: int | None = _as_in_streams("segment_bytes")
+    index_bytes: int | None = _as_in_streams("index_bytes")
+    retention_s: float | None = _as_in_streams("retention_s")
+    retention_bytes: int | None = _as_in_streams("retention_bytes")
+    retention_groups: tuple[str, ...] | None = _as_in_streams("retention_groups")
+    producers: int | None = _as_in_streams("producers")
+
+
+@attrs.frozen
+class StreamsConfig(StreamConfig):
+    """`[streams]`: what holds for every stream that no override is for."""
+
+    auto_create: bool = setting(
+        True,
+        "Make a stream when a program first names it; else only those that are there.",
+        reload=True,
+    )
+    streams_max: int = setting(
+        1000, "Streams in the data directory.", unit="streams", min=1, max=100_000
+    )
+    override: tuple[StreamOverride, ...] = setting((), "Other settings for some streams.")
+
+    def of(self, name: str) -> StreamConfig:
+        """The settings of the stream `name`."""
+        names = [field.name for field in attrs.fields(StreamConfig)]
+        chosen = {key: getattr(self, key) for key in names}
+        for override in self.override:
+            if matches(name, override.streams):
+                own = {key: getattr(override, key) for key in names}
+                chosen.update({key: value for key, value in own.items() if value is not None})
+                break
+        return StreamConfig(**chosen)
+
+
+@attrs.frozen
+class ChannelConfig:
+    """The channel in front of a stage; when it is full, the stage before it waits."""
+
+    items: int = setting(
+        1024, "Groups or batches that may wait.", unit="items", min=1, max=1_000_000
+    )
+    bytes: int = setting(
+        8 * MIB,
+        "Bytes that may wait; a larger item passes alone.",
+        unit="bytes",
+        min=4 * KIB,
+        max=16 * GIB,
+    )
+
+
+@attrs.frozen
+class StageConfig:
+    """Which stage stands in a place, and what it was told."""
+
+    stage: str
+    channel: ChannelConfig
+    #: An instance of the stage's own settings class.
+    settings: Any
+
+
+@attrs.frozen
+class PipelineConfig:
+    """The stages that serve some streams."""
+
+    ingest: StageConfig
+    propose: StageConfig
+    persist: StageConfig
+    ack: StageConfig
+    name: str = setting("default", "Its name in logs, metrics and tools.")
+    streams: tuple[str, ...] = setting(
+        ("*",),
+        "Names or globs of the streams it serves; the first pipeline that matches serves a stream.",
+    )
+    on_crash: Literal["restart", "stop"] = setting(
+        "restart",
+        'What follows the crash of a stage: "restart" the pipeline after a pause, or "stop" it '
+        "and leave the others alone.",
+    )
+    backoff_s: float = setting(
+        0.5,
+        "Pause before the first restart; it doubles with each further crash.",
+        unit="s",
+        min=0.001,
+        max=3600,
+    )
+    backoff_max_s: float = setting(
+        30.0, "The longest pause between restarts.", unit="s", min=0.001, max=3600
+    )
+
+    @property
+    def stages(self) -> dict[str, StageConfig]:
+        """The stages by place, in the order of the flow."""
+        return {
+            "ingest": self.ingest,
+            "propose": self.propose,
+            "persist": self.persist,
+            "ack": self.ack,
+        }
+
+
+@attrs.frozen
+class Config:
+    """All of it. `config_load` makes it; it has been checked as a whole."""
+
+    pipelines: tuple[PipelineConfig, ...]
+    daemon: DaemonConfig = attrs.field(factory=DaemonConfig)
+    log: LogConfig = attrs.field(factory=LogConfig)
+    session: SessionConfig = attrs.field(factory=SessionConfig)
+    batch: BatchConfig = attrs.field(factory=BatchConfig)
+    streams: StreamsConfig = attrs.field(factory=StreamsConfig)
+
+    def pipeline_of(self, stream: str) -> PipelineConfig | None:
+        """The pipeline that serves `stream`: the first one that matches."""
+        for pipeline in self.pipelines:
+            if matches(stream, pipeline.streams):
+                return pipeline
+        return None
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether one of `patterns` (names or globs with * ? [...]) is for `name`."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

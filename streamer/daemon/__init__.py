@@ -1,0 +1,1 @@
+"""The process: start and stop in nesting order, signals, logs, health, metrics."""

@@ -1,0 +1,45 @@
+"""What a changed configuration changes in a running daemon: the settings marked `reload`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from streamer.config import Config
+from streamer.settings import about
+
+
+@attrs.frozen
+class Reload:
+    """A configuration to go on with, and which changed keys are in it and which are not."""
+
+    config: Config
+    applied: Sequence[str]
+    refused: Sequence[str]
+
+
+def reload_config(old: Config, new: Config) -> Reload:
+    """Take from `new` what may change in a running daemon, keep the rest of `old`."""
+    applied: list[str] = []
+    refused: list[str] = []
+    merged = _merge(old, new, "", applied, refused)
+    return Reload(merged, applied, refused)
+
+
+def _merge(old: Any, new: Any, prefix: str, applied: list[str], refused: list[str]) -> Any:
+    changes: dict[str, Any] = {}
+    for field in attrs.fields(type(old)):
+        before, after = getattr(old, field.name), getattr(new, field.name)
+        key = f"{prefix}{field.name}"
+        if before == after:
+            continue
+        if attrs.has(type(before)) and type(before) is type(after):
+            changes[field.name] = _merge(before, after, f"{key}.", applied, refused)
+        elif about(field).reload:
+            changes[field.name] = after
+            applied.append(key)
+        else:
+            refused.append(key)
+    return attrs.evolve(old, **changes)

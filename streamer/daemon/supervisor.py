@@ -1,0 +1,333 @@
+"""The daemon as one nest of scopes: what is opened first is closed last.
+
+    http ( storage ( pipelines ( sessions ( listeners ) ) ) )
+
+Going down is leaving the nest from the inside: listeners stop accepting, sessions answer what is
+under way, pipelines drain, logs close with their markers. One budget (`drain_s`) covers all of
+it, a part each; what is not done by its deadline is cancelled, and said.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import attrs
+import structlog
+import trio
+
+from streamer import __version__
+from streamer.addresses import Address, parse
+from streamer.config import Config
+from streamer.daemon.http import Health, build_app, serve_http
+from streamer.daemon.varz import collect_varz
+from streamer.pipeline.disk import Disk, PooledDisk, open_disk
+from streamer.pipeline.partition import TailCache
+from streamer.pipeline.registry import Registry
+from streamer.pipeline.runner import DiskOpener, Pipeline, PipelineState
+from streamer.pipeline.streams import Streams, StreamSettings
+from streamer.session.listeners import Sessions, open_listeners
+from streamer.session.service import Budget, Service
+from streamer.stats import Stats
+from streamer.storage.directory import DataDirectory
+from streamer.storage.files import Files, RealFiles
+from streamer.storage.partition import LogSettings, LogState
+
+#: Shares of the drain budget: sessions, then pipelines; the rest is for closing the logs.
+_SESSIONS_SHARE = 0.5
+_PIPELINES_SHARE = 0.4
+#: An append without an answer for so long means that the daemon makes no progress.
+_STALLED_S = 15.0
+_HOUSEKEEPING_S = 10.0
+_TAIL_CACHE_BYTES = 16 * 1024 * 1024
+_READ_THREADS = 4
+
+_log = structlog.get_logger("streamer.daemon")
+
+
+def wall_clock_us() -> int:
+    """Microseconds since 1970 UTC: for what people read and for retention, never for order."""
+    return time.time_ns() // 1000
+
+
+def pooled_readers() -> Disk:
+    return PooledDisk(_READ_THREADS)
+
+
+@attrs.frozen
+class World:
+    """What the daemon touches outside itself; a simulation brings its own."""
+
+    files: Files = attrs.Factory(RealFiles)
+    open_disk: DiskOpener = open_disk
+    make_readers: Callable[[], Disk] = pooled_readers
+    now_us: Callable[[], int] = wall_clock_us
+
+
+class Daemon:
+    """One daemon. `run` returns after `stop` and the drain; cancelling it stops at once."""
+
+    def __init__(self, config: Config, registry: Registry, world: World | None = None) -> None:
+        self.config = config
+        self.stats = Stats()
+        self.data_path = os.path.abspath(config.daemon.data)
+        #: Where it listens once `run` has started, with the ports that the system gave.
+        self.addresses: list[Address] = []
+        self.http_address = ""
+        self.started_at = 0.0
+        self.ready = False
+        self.streams: Streams | None = None
+        self.pipelines: list[Pipeline] = []
+        self.sessions: Sessions | None = None
+        self._registry = registry
+        self._world = world or World()
+        self._stop = trio.Event()
+        self._done = False
+
+    def stop(self) -> None:
+        """Begin to go down, within the drain budget."""
+        self._stop.set()
+
+    @property
+    def serving(self) -> bool:
+        """Whether it was cut off before it had gone down in order."""
+        return not self._done
+
+    def apply(self, config: Config) -> None:
+        """Go on with another configuration; only what is marked `reload` in it may differ."""
+        self.config = config
+        if self.sessions is not None:
+            self.sessions.origins = config.daemon.origins
+        if self.streams is not None:
+            self.streams.set_level(config.batch.zstd_level)
+
+    # -------------------------------------------------------------------------------- running
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until `stop`; started once peers can connect.
+
+        Raises:
+            DirectoryLocked: another daemon is at work in the data directory.
+            OSError: an address cannot be bound.
+        """
+        self.started_at = trio.current_time()
+        async with (
+            self._serving_http(),
+            self._opened_streams() as streams,
+            trio.open_nursery() as pipelines_nursery,
+        ):
+            self.pipelines = self._make_pipelines(streams)
+            for pipeline in self.pipelines:
+                await pipelines_nursery.start(pipeline.run)
+            async with trio.open_nursery() as sessions_nursery:
+                await self._serve_sessions(streams, sessions_nursery, task_status)
+                await self._drain_sessions(sessions_nursery)
+            self._drain_pipelines(pipelines_nursery)
+        self._done = True
+        _log.info("stopped")
+
+    async def _serve_sessions(
+        self, streams: Streams, nursery: trio.Nursery, task_status: trio.TaskStatus[None]
+    ) -> None:
+        """Accept sessions until `stop`."""
+        config = self.config.session
+        self.sessions = Sessions(
+            self._make_service(streams),
+            nursery,
+            sessions_max=config.sessions,
+            sessions_per_address=config.sessions_per_address,
+            origins=self.config.daemon.origins,
+        )
+        async with trio.open_nursery() as listeners_nursery:
+            await self._listen(self.sessions, listeners_nursery)
+            listeners_nursery.start_soon(self._keep_house, streams)
+            await self._write_addresses()
+            self.ready = True
+            _log.info(
+                "serving",
+                listen=[str(address) for address in self.addresses],
+                http=self.http_address or None,
+                data=self.config.daemon.data,
+                streams=len(streams.all()),
+            )
+            task_status.started()
+            await self._stop.wait()
+            self.ready = False
+            listeners_nursery.cancel_scope.cancel()
+
+    async def _listen(self, sessions: Sessions, nursery: trio.Nursery) -> None:
+        for url in self.config.daemon.listen:
+            address = parse(url)
+            for listener in await open_listeners(address):
+                bound = address
+                if address.scheme != "unix":
+                    bound = address.at_port(listener.socket.getsockname()[1])
+                self.addresses.append(bound)
+                nursery.start_soon(self._accept, sessions, listener, bound)
+
+    async def _accept(
+        self, sessions: Sessions, listener: trio.SocketListener, address: Address
+    ) -> None:
+        try:
+            async with listener:
+                await sessions.accept(listener, address)
+        finally:
+            if address.scheme == "unix":
+                os.unlink(address.path)
+
+    async def _drain_sessions(self, nursery: trio.Nursery) -> None:
+        assert self.sessions is not None
+        _log.info("draining", sessions=len(self.sessions), budget_s=self.config.daemon.drain_s)
+        with trio.move_on_after(self.config.daemon.drain_s * _SESSIONS_SHARE) as scope:
+            await self.sessions.drain()
+            await self.sessions.ended()
+        if scope.cancelled_caught:
+            _log.warning("sessions cut off", sessions=len(self.sessions))
+        nursery.cancel_scope.cancel()
+
+    def _drain_pipelines(self, nursery: trio.Nursery) -> None:
+        """Close the heads; the nursery ends by itself, or at its deadline."""
+        nursery.cancel_scope.deadline = (
+            trio.current_time() + self.config.daemon.drain_s * _PIPELINES_SHARE
+        )
+        for pipeline in self.pipelines:
+            pipeline.close()
+
+    # ------------------------------------------------------------------------------- the parts
+
+    @asynccontextmanager
+    async def _opened_streams(self) -> AsyncGenerator[Streams, None]:
+        world, config = self._world, self.config
+        readers = world.make_readers()
+        directory = await readers.run(
+            partial(DataDirectory.open, world.files, self.data_path)
+        )
+        try:
+            streams = Streams(
+                directory,
+                settings=self._stream_settings,
+                streams_max=config.streams.streams_max,
+                limits=config.batch.limits,
+                level=config.batch.zstd_level,
+                disk=readers,
+                cache=TailCache(_TAIL_CACHE_BYTES),
+            )
+            self.streams = streams
+            await streams.open_all()
+            yield streams
+            await streams.close()
+        finally:
+            # Without the markers of `close` the next start recovers, and loses nothing.
+            directory.close()
+
+    def _stream_settings(self, name: str) -> StreamSettings:
+        config, streams = self.config.streams.of(name), self.config.streams
+        return StreamSettings(
+            partitions=config.partitions,
+            auto_create=streams.auto_create,
+            retention_groups=config.retention_groups,
+            log=LogSettings(
+                segment_bytes=config.segment_bytes,
+                index_bytes=config.index_bytes,
+                retention_bytes=config.retention_bytes or None,
+                retention_s=config.retention_s or None,
+                producers=config.producers,
+                limits=self.config.batch.limits,
+            ),
+        )
+
+    def _make_pipelines(self, streams: Streams) -> list[Pipeline]:
+        return [
+            Pipeline(
+                pipeline,
+                registry=self._registry,
+                streams=streams,
+                limits=self.config.batch.limits,
+                stats=self.stats,
+                open_disk=self._world.open_disk,
+                now_us=self._world.now_us,
+            )
+            for pipeline in self.config.pipelines
+        ]
+
+    def _make_service(self, streams: Streams) -> Service:
+        session = self.config.session
+        return Service(
+            streams=streams,
+            pipelines=self.pipelines,
+            limits=session.wire_limits,
+            batch_limits=self.config.batch.limits,
+            stats=self.stats,
+            budget=Budget(session.budget_bytes),
+            server_name=f"streamer/{__version__}",
+            handshake_s=session.handshake_s,
+            idle_s=session.idle_s,
+            send_s=session.send_s,
+            send_queue_bytes=session.send_queue_bytes,
+            varz=self.varz,
+        )
+
+    @asynccontextmanager
+    async def _serving_http(self) -> AsyncGenerator[None, None]:
+        """Health and metrics, from before the recovery until after the drain."""
+        if not self.config.daemon.http:
+            yield
+            return
+        app = build_app(stats=self.stats, health=self.health, varz=self.varz)
+        closing = trio.Event()
+        async with trio.open_nursery() as nursery:
+            self.http_address = await nursery.start(
+                partial(serve_http, self.config.daemon.http, app, shutdown=closing.wait)
+            )
+            yield
+            closing.set()
+
+    async def _write_addresses(self) -> None:
+        """Tell programs on this machine where to connect, port 0 resolved."""
+        text = json.dumps(
+            {"listen": [str(address) for address in self.addresses], "http": self.http_address}
+        )
+        path = f"{self.data_path}/addresses.json"
+        await self._world.make_readers().run(
+            partial(self._world.files.replace, path, text.encode())
+        )
+
+    async def _keep_house(self, streams: Streams) -> None:
+        while True:
+            await trio.sleep(_HOUSEKEEPING_S)
+            await streams.retain(self._world.now_us())
+
+    # ----------------------------------------------------------------------------- for people
+
+    def health(self) -> Health:
+        """Alive and making progress? Ready for sessions? And why not."""
+        failing, reasons = [], []
+        for pipeline in self.pipelines:
+            if pipeline.state is not PipelineState.RUNNING and not self._stop.is_set():
+                failing.append(
+                    f"pipeline {pipeline.name!r} is {pipeline.state.value}: {pipeline.last_error}"
+                )
+            if pipeline.oldest_s > _STALLED_S:
+                failing.append(
+                    f"pipeline {pipeline.name!r} has an append without an answer for "
+                    f"{pipeline.oldest_s:.0f} s"
+                )
+        for stream in self.streams.all() if self.streams else []:
+            for partition in stream.partitions:
+                where = f"partition {partition.number} of stream {stream.name!r}"
+                if partition.log.state is LogState.STOPPED:
+                    failing.append(f"{where} stopped after a failed fsync")
+                elif partition.log.state is LogState.DAMAGED:
+                    reasons.append(f"{where} is damaged and takes no writes")
+        ready = self.ready and not failing
+        if not self.ready:
+            reasons.append("draining" if self._stop.is_set() else "starting")
+        return Health(ok=not failing, ready=ready, reasons=tuple(failing + reasons))
+
+    def varz(self) -> dict[str, Any]:
+        return collect_varz(self)

@@ -1,0 +1,1 @@
+"""Stages, the bounded channels between them, and what runs them."""

@@ -1,0 +1,263 @@
+"""Runs a pipeline: its stages in one nursery, the channels between them, what follows a crash.
+
+Rules:
+
+- Shutdown is closing the head: each stage ends when its input ends. Nothing else stops a stage
+  that works.
+- A stage that fails, or returns while its input is open, fails the pipeline: every append under
+  way is answered (its outcome is unknown), what was proposed is taken back, and the policy says
+  whether the pipeline starts again. It is never silent, and other pipelines do not notice.
+- This module is one of the three places that catch everything (`except Exception`), as the edge
+  between a plugin's code and the daemon.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import attrs
+import structlog
+import trio
+
+from streamer.config import PipelineConfig, StageConfig, matches
+from streamer.errors import OutcomeUnknown, PipelineDown
+from streamer.limits import BatchLimits
+from streamer.pipeline.channel import ChannelStatistics, Receiver, Sender, open_channel
+from streamer.pipeline.context import StageContext
+from streamer.pipeline.disk import Disk
+from streamer.pipeline.flow import Flow
+from streamer.pipeline.registry import Registry
+from streamer.pipeline.stage import Ack, Append, Stage
+from streamer.pipeline.streams import Streams
+from streamer.stats import Stats
+
+DiskOpener = Callable[[str], AbstractAsyncContextManager[Disk]]
+
+
+class PipelineState(enum.Enum):
+    STARTING = "starting"
+    RUNNING = "running"
+    #: A stage failed; it starts again after a pause.
+    BACKING_OFF = "backing off"
+    #: A stage failed, and the policy says to leave it so.
+    STOPPED = "stopped"
+    DRAINED = "drained"
+
+
+class StageEnded(RuntimeError):
+    """A stage returned although its input had not ended."""
+
+
+@attrs.frozen
+class StageView:
+    """One stage and the channel in front of it, for people who look."""
+
+    place: str
+    stage: str
+    channel: ChannelStatistics
+
+
+class Pipeline:
+    """One pipeline: appends go in by `offer` or `send`, answers come by their acks."""
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        *,
+        registry: Registry,
+        streams: Streams,
+        limits: BatchLimits,
+        stats: Stats,
+        open_disk: DiskOpener,
+        now_us: Callable[[], int],
+    ) -> None:
+        self.config = config
+        self.name = config.name
+        self.state = PipelineState.STARTING
+        #: When a stage last failed, and how: for health.
+        self.last_error: str | None = None
+        self._registry = registry
+        self._streams = streams
+        self._limits = limits
+        self._stats = stats
+        self._open_disk = open_disk
+        self._now_us = now_us
+        self._log = structlog.get_logger("streamer.pipeline").bind(pipeline=config.name)
+        self._crashes = stats.counter("pipeline_crashes", "stage failures", pipeline=self.name)
+        self._head: Sender[Append] | None = None
+        self._inputs: list[tuple[str, StageConfig, Receiver[Any]]] = []
+        self._closing = False
+        #: Appends that are not answered yet, oldest first; those that are leave lazily.
+        self._under_way: deque[Append] = deque()
+
+    def serves(self, stream: str) -> bool:
+        return matches(stream, self.config.streams)
+
+    # -------------------------------------------------------------------------------- appends
+
+    def offer(self, append: Append) -> None:
+        """Take an append in without waiting.
+
+        Raises:
+            trio.WouldBlock: the head of the pipeline is full.
+            PipelineDown: it does not run now.
+        """
+        self._open_head().send_nowait(append)
+        self._note(append)
+
+    async def send(self, append: Append) -> None:
+        """Take an append in, waiting for room. Cancelled, it was not taken.
+
+        Raises:
+            PipelineDown: it does not run (any more).
+        """
+        try:
+            await self._open_head().send(append)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise PipelineDown(f"pipeline {self.name!r} stopped") from None
+        self._note(append)
+
+    def _open_head(self) -> Sender[Append]:
+        if self._head is None or self._closing:
+            raise PipelineDown(f"pipeline {self.name!r} is {self.state.value}")
+        return self._head
+
+    def _note(self, append: Append) -> None:
+        under_way = self._under_way
+        while under_way and under_way[0].ack.done:
+            under_way.popleft()
+        under_way.append(append)
+
+    @property
+    def oldest_s(self) -> float:
+        """Age of the oldest append that is not answered: what makes no progress grows old."""
+        under_way = self._under_way
+        while under_way and under_way[0].ack.done:
+            under_way.popleft()
+        return trio.current_time() - under_way[0].accepted_at if under_way else 0.0
+
+    # -------------------------------------------------------------------------------- running
+
+    def close(self) -> None:
+        """Take nothing more; `run` returns once everything has been answered."""
+        self._closing = True
+        if self._head is not None:
+            self._head.close()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until `close` and all is drained, restarting as the policy says."""
+        pause_s = self.config.backoff_s
+        async with self._open_disk(self.name) as disk:
+            while True:
+                began = trio.current_time()
+                try:
+                    await self._run_once(disk, task_status)
+                except Exception as error:
+                    self._crashed(error)
+                else:
+                    self.state = PipelineState.DRAINED
+                    return
+                task_status = trio.TASK_STATUS_IGNORED
+                if self.config.on_crash == "stop" or self._closing:
+                    self.state = PipelineState.STOPPED
+                    return
+                if trio.current_time() - began > self.config.backoff_max_s:
+                    pause_s = self.config.backoff_s
+                self.state = PipelineState.BACKING_OFF
+                await trio.sleep(pause_s)
+                pause_s = min(2 * pause_s, self.config.backoff_max_s)
+
+    async def _run_once(self, disk: Disk, task_status: trio.TaskStatus[None]) -> None:
+        flow = Flow()
+        context = StageContext(
+            pipeline=self.name,
+            streams=self._streams,
+            limits=self._limits,
+            stats=self._stats,
+            flow=flow,
+            disk=disk,
+            now_us=self._now_us,
+            log=self._log,
+        )
+        async with trio.open_nursery() as nursery:
+            head, tail = self._wire(nursery, context)
+            self._head = head
+            self.state = PipelineState.RUNNING
+            task_status.started()
+            if self._closing:
+                head.close()
+            with tail:
+                # The last stage passes nothing on; a stage of a plugin may, and it ends here.
+                async for _ in tail:
+                    pass
+            if not self._closing:
+                raise StageEnded(f"pipeline {self.name!r} ended by itself")
+
+    def _wire(
+        self, nursery: trio.Nursery, context: StageContext
+    ) -> tuple[Sender[Append], Receiver[Any]]:
+        """Make the channels and start the stages between them."""
+        self._inputs = []
+        head: Sender[Any] | None = None
+        send: Sender[Any] | None = None
+        pending: tuple[Stage, Receiver[Any], str] | None = None
+        for place, config in self.config.stages.items():
+            plugin = self._registry.get(place, config.stage)
+            stage = plugin.factory(config.settings, context)
+            channel = config.channel
+            send, receive = open_channel(channel.items, channel.bytes)
+            self._inputs.append((place, config, receive))
+            if pending is None:
+                head = send
+            else:
+                nursery.start_soon(_run_stage, *pending, send)
+            pending = (stage, receive, place)
+        assert head is not None
+        assert pending is not None
+        send, tail = open_channel(1, 1)
+        nursery.start_soon(_run_stage, *pending, send)
+        return head, tail
+
+    def _crashed(self, error: Exception) -> None:
+        self._crashes.value += 1
+        self.last_error = "; ".join(_texts(error))
+        self._log.error("stage failed", error=self.last_error, exc_info=error)
+        if self._head is not None:
+            self._head.close()
+        self._head = None
+        unknown = OutcomeUnknown(
+            f"a stage of pipeline {self.name!r} failed: it may have been appended or not"
+        )
+        while self._under_way:
+            self._under_way.popleft().ack.resolve_all(unknown)
+        for stream in self._streams.all():
+            if self.serves(stream.name):
+                for partition in stream.partitions:
+                    partition.retract()
+
+    def views(self) -> list[StageView]:
+        """Each stage and what waits in front of it, in the order of the flow."""
+        return [
+            StageView(place, config.stage, receive.statistics())
+            for place, config, receive in self._inputs
+        ]
+
+
+async def _run_stage(stage: Stage, receive: Receiver[Any], place: str, send: Sender[Any]) -> None:
+    with receive, send:
+        await stage(receive, send)
+        if not receive.ended:
+            raise StageEnded(f"stage {place!r} returned while its input was open")
+
+
+def _texts(error: BaseException) -> Sequence[str]:
+    if isinstance(error, BaseExceptionGroup):
+        return [text for inner in error.exceptions for text in _texts(inner)]
+    return [f"{type(error).__name__}: {error}"]
+
+
+__all__ = ["Ack", "DiskOpener", "Pipeline", "PipelineState", "StageEnded", "StageView"]

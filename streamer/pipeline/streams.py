@@ -1,0 +1,250 @@
+"""All streams of the data directory, open: the one thing that pipelines and sessions share.
+
+Streams are made on first use where the settings allow it. Whatever touches the disk runs through
+a `Disk`; changes to a stream's metadata are made one at a time, on the disk first and in memory
+afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import attrs
+import structlog
+import trio
+
+from streamer.batch import Codec
+from streamer.errors import BadRequest, NotAllowed, UnknownPartition, UnknownStream
+from streamer.limits import BatchLimits
+from streamer.pipeline.disk import Disk
+from streamer.pipeline.partition import Partition, TailCache
+from streamer.storage.directory import DataDirectory, StreamMeta, check_stream_name
+from streamer.storage.partition import LogSettings
+
+T = TypeVar("T")
+_log = structlog.get_logger("streamer.streams")
+
+
+@attrs.frozen
+class StreamSettings:
+    """What the config says of one stream."""
+
+    partitions: int = 1
+    log: LogSettings = attrs.Factory(LogSettings)
+    #: May it be made by the first program that names it?
+    auto_create: bool = True
+    #: Groups whose floors hold retention back, whether they have set one yet or not.
+    retention_groups: Sequence[str] = ()
+
+
+@attrs.define(eq=False)
+class Stream:
+    """One open stream."""
+
+    meta: StreamMeta
+    settings: StreamSettings
+    partitions: list[Partition]
+    #: Shared with the stream's codec, so that a new dictionary is known at once.
+    dictionaries: dict[int, bytes]
+    codec: Codec
+    #: The newest epoch of each named producer by its id: an older one is fenced from then on,
+    #: not only once the newer one has appended.
+    epochs: dict[int, int]
+
+    @property
+    def name(self) -> str:
+        return self.meta.name
+
+    def partition(self, number: int) -> Partition:
+        if not 0 <= number < len(self.partitions):
+            raise UnknownPartition(
+                f"stream {self.name!r} has partitions 0 to {len(self.partitions) - 1}, not {number}"
+            )
+        return self.partitions[number]
+
+    def floor(self, partition: int) -> int | None:
+        """The lowest offset that a configured group still needs; None if there is no group."""
+        groups = {*self.settings.retention_groups, *self.meta.floors}
+        floors = [self.meta.floors.get(group, {}).get(partition, 0) for group in groups]
+        return min(floors, default=None)
+
+
+class Streams:
+    """The open streams by name. Made by the supervisor, closed by `close`."""
+
+    def __init__(
+        self,
+        directory: DataDirectory,
+        *,
+        settings: Callable[[str], StreamSettings],
+        streams_max: int,
+        limits: BatchLimits,
+        level: int,
+        disk: Disk,
+        cache: TailCache,
+    ) -> None:
+        self._directory = directory
+        self.settings = settings
+        self._streams_max = streams_max
+        self._limits = limits
+        self._level = level
+        self._disk = disk
+        self._cache = cache
+        self._streams: dict[str, Stream] = {}
+        self._changing = trio.Lock()
+
+    def all(self) -> list[Stream]:
+        """Every open stream, by name."""
+        return [self._streams[name] for name in sorted(self._streams)]
+
+    def get(self, name: str) -> Stream:
+        """The stream of that name.
+
+        Raises:
+            UnknownStream: there is none.
+        """
+        stream = self._streams.get(name)
+        if stream is None:
+            raise UnknownStream(f"there is no stream {name!r}")
+        return stream
+
+    def set_level(self, level: int) -> None:
+        """The zstd level of the batches that the daemon makes from now on."""
+        self._level = level
+        for stream in self._streams.values():
+            stream.codec.set_level(level)
+
+    async def open_all(self) -> None:
+        """Recover every stream of the directory, before anything is served."""
+        for name in await self._run(self._directory.streams):
+            meta = await self._run(partial(self._directory.load_stream, name))
+            await self._open(meta)
+
+    async def ensure(self, name: str) -> Stream:
+        """The stream of that name, made if it may be made by its first use.
+
+        Raises:
+            UnknownStream: there is none, and the config does not let it be made so.
+            NotAllowed: the name cannot be a stream's, or there are as many as there may be.
+        """
+        found = self._streams.get(name)
+        if found is not None:
+            return found
+        check_stream_name(name)
+        async with self._changing:
+            found = self._streams.get(name)
+            if found is not None:
+                return found
+            settings = self.settings(name)
+            if not settings.auto_create:
+                raise UnknownStream(f"there is no stream {name!r}, and none is made on first use")
+            if len(self._streams) >= self._streams_max:
+                raise NotAllowed(f"there are {len(self._streams)} streams, allowed are no more")
+            meta = StreamMeta(name=name, partitions=settings.partitions)
+            try:
+                await self._run(partial(self._directory.create_stream, meta))
+            except NotAllowed:
+                # Made before, by a call that failed at opening it (no room, say).
+                meta = await self._run(partial(self._directory.load_stream, name))
+            else:
+                _log.info("stream made", stream=name, partitions=meta.partitions)
+            return await self._open(meta)
+
+    async def _open(self, meta: StreamMeta) -> Stream:
+        name, settings = meta.name, self.settings(meta.name)
+        dictionaries = await self._run(partial(self._directory.dictionaries, name))
+        codec = Codec(level=self._level, limits=self._limits, dictionaries=dictionaries)
+        partitions = []
+        for number in range(meta.partitions):
+            log = await self._run(
+                partial(self._directory.open_partition, name, number, settings.log, codec)
+            )
+            for cut in log.recovery.cut:
+                _log.warning("torn tail cut", stream=name, partition=number, **attrs.asdict(cut))
+            for damage in log.damage:
+                _log.error("damage", stream=name, partition=number, **attrs.asdict(damage))
+            partitions.append(Partition(name, number, log, self._cache, self._disk))
+        epochs = dict(meta.producers.values())
+        stream = Stream(meta, settings, partitions, dictionaries, codec, epochs)
+        self._streams[name] = stream
+        return stream
+
+    async def offset_at(self, partition: Partition, timestamp_us: int) -> int:
+        """The offset from which on records are of `timestamp_us` or later; the end if none is."""
+        return await self._run(partition.log.plan_seek_time(timestamp_us).run)
+
+    # ------------------------------------------------------------------------ metadata changes
+
+    async def _change(self, stream: Stream, **changes: object) -> None:
+        meta = attrs.evolve(stream.meta, **changes)
+        await self._run(partial(self._directory.save_stream, meta))
+        stream.meta = meta
+
+    async def open_producer(self, stream: Stream, name: str, producer_id: int) -> tuple[int, int]:
+        """Raise a named producer's epoch, durably; its (id, epoch). `producer_id` if it is new."""
+        if not 1 <= len(name) <= 200:
+            raise BadRequest(f"producer name of {len(name)} characters, allowed are 1 to 200")
+        async with self._changing:
+            known = dict(stream.meta.producers)
+            # Re-inserted last, so that the producers that come back the least leave first.
+            previous_id, epoch = known.pop(name, (producer_id, -1))
+            known[name] = (previous_id, epoch + 1)
+            while len(known) > stream.settings.log.producers:
+                del known[next(iter(known))]
+            await self._change(stream, producers=known)
+            stream.epochs = dict(known.values())
+            return known[name]
+
+    async def set_floor(self, stream: Stream, group: str, partition: int, offset: int) -> None:
+        """Tell that `group` needs nothing below `offset` any more, durably."""
+        stream.partition(partition)
+        if group not in stream.settings.retention_groups:
+            raise NotAllowed(
+                f"stream {stream.name!r} has no retention group {group!r} in its config, only "
+                f"{list(stream.settings.retention_groups)}"
+            )
+        async with self._changing:
+            floors = {name: dict(per) for name, per in stream.meta.floors.items()}
+            floors.setdefault(group, {})[partition] = offset
+            await self._change(stream, floors=floors)
+
+    async def add_dictionary(self, stream: Stream, data: bytes) -> int:
+        """Store a zstd dictionary with the stream and make it the current one; its id."""
+        async with self._changing:
+            number: int = await self._run(
+                partial(self._directory.add_dictionary, stream.name, data)
+            )
+            stream.dictionaries[number] = data
+            await self._change(stream, dictionary_id=number)
+            return number
+
+    # --------------------------------------------------------------------------- house-keeping
+
+    async def retain(self, now_us: int) -> None:
+        """Remove the segments that are too old or too many, once."""
+        for stream in self.all():
+            for partition in stream.partitions:
+                plan = partition.log.plan_retention(now_us, stream.floor(partition.number))
+                if plan is None:
+                    continue
+                await self._run(plan.run)
+                partition.log.retained(plan)
+                _log.info(
+                    "segments removed",
+                    stream=stream.name,
+                    partition=partition.number,
+                    first_offset=partition.log.first_offset,
+                )
+
+    async def close(self) -> None:
+        """Close every log, with the marker that makes the next start quick."""
+        for stream in self.all():
+            for partition in stream.partitions:
+                await self._run(partition.log.plan_close().run)
+        self._streams.clear()
+        await self._run(self._directory.close)
+
+    async def _run(self, job: Callable[[], T]) -> T:
+        return await self._disk.run(job)

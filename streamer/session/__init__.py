@@ -1,0 +1,1 @@
+"""The shell round `wire`: listeners, sessions, credit, deliveries, admin requests."""

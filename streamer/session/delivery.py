@@ -1,0 +1,157 @@
+"""Delivery in its simple form: raw batches below the high-water mark, under the reader's credit.
+
+A subscription is a task that reads where it stands, sends what its credit allows, and waits at
+the end of the log for more. A reader that does not read costs its credit and nothing else: the
+backlog stays in the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from streamer.errors import BadRequest, NotAllowed, OffsetOutOfRange, StreamerError
+from streamer.pipeline.partition import Partition
+from streamer.session.outbox import Outbox, failed
+from streamer.session.service import Service
+from streamer.wire import frames
+from streamer.wire.credit import SendWindow
+from streamer.wire.frames import Frame, Start
+
+#: One read from the disk; several batches share a frame.
+_READ_BYTES = 512 * 1024
+#: What an envelope of a frame takes besides the batches.
+_ENVELOPE_BYTES = 64
+
+
+async def start_offset(service: Service, partition: Partition, start: int, value: int) -> int:
+    """The offset that a request's start and value mean.
+
+    Raises:
+        OffsetOutOfRange: an offset that is not kept any more, or not there yet.
+        BadRequest: a start that is none.
+    """
+    log = partition.log
+    if start == Start.OFFSET:
+        if not log.first_offset <= value <= log.high_water:
+            raise OffsetOutOfRange(
+                f"offset {value}, partition {partition.number} of {partition.stream!r} has "
+                f"{log.first_offset} to {log.high_water}",
+                first_offset=log.first_offset,
+                high_water=log.high_water,
+            )
+        return value
+    if start == Start.TIME:
+        return await service.streams.offset_at(partition, value)
+    if start == Start.EARLIEST:
+        return log.first_offset
+    if start == Start.LATEST:
+        return log.high_water
+    raise BadRequest(f"start {start}, known are {[int(s) for s in Start]}")
+
+
+async def fetch(service: Service, frame: frames.Fetch) -> Frame:
+    """Answer a fetch with what is there now; an empty answer at the high-water mark."""
+    partition = service.streams.get(frame.stream).partition(frame.partition)
+    offset = await start_offset(service, partition, frame.start, frame.value)
+    bytes_max = min(frame.bytes_max, service.limits.frame_bytes - _ENVELOPE_BYTES, _READ_BYTES)
+    result = await partition.read(offset, bytes_max)
+    if result is None:
+        return frames.Fetched(frame.request, offset, partition.high_water, b"")
+    return frames.Fetched(frame.request, result.next_offset, partition.high_water, result.blob)
+
+
+class _Subscription:
+    def __init__(self, number: int, credit: int) -> None:
+        self.number = number
+        self.scope = trio.CancelScope()
+        self.window = SendWindow(credit)
+        self.granted = trio.lowlevel.ParkingLot()
+
+
+class Subscriptions:
+    """The subscriptions of one session; their tasks run in the session's nursery."""
+
+    def __init__(self, service: Service, outbox: Outbox, nursery: trio.Nursery) -> None:
+        self._service = service
+        self._outbox = outbox
+        self._nursery = nursery
+        self._open: dict[int, _Subscription] = {}
+        self._delivered = service.stats.counter("deliver_bytes", "bytes of batches delivered")
+
+    def begin(self, frame: frames.Subscribe, reply: Callable[[int, Frame], None]) -> None:
+        """Start a subscription; `reply(request, frame)` tells from where, or why not."""
+        try:
+            if frame.subscription in self._open:
+                raise BadRequest(f"subscription {frame.subscription} is open already")
+            if len(self._open) >= self._service.limits.subscriptions:
+                raise NotAllowed(
+                    f"{len(self._open) + 1} subscriptions, allowed are "
+                    f"{self._service.limits.subscriptions}"
+                )
+        except StreamerError as error:
+            reply(frame.request, failed(frame.request, error))
+            return
+        subscription = _Subscription(frame.subscription, frame.credit)
+        self._open[frame.subscription] = subscription
+        self._nursery.start_soon(self._run, subscription, frame, reply)
+
+    def grant(self, number: int, limit: int) -> None:
+        """Raise a subscription's credit; one that has just ended is not there any more."""
+        subscription = self._open.get(number)
+        if subscription is not None:
+            subscription.window.raise_limit(limit)
+            subscription.granted.unpark_all()
+
+    def end(self, number: int) -> None:
+        subscription = self._open.pop(number, None)
+        if subscription is not None:
+            subscription.scope.cancel()
+
+    async def _run(
+        self,
+        subscription: _Subscription,
+        frame: frames.Subscribe,
+        reply: Callable[[int, Frame], None],
+    ) -> None:
+        number = subscription.number
+        with subscription.scope:
+            try:
+                stream = await self._service.streams.ensure(frame.stream)
+                partition = stream.partition(frame.partition)
+                offset = await start_offset(self._service, partition, frame.start, frame.value)
+            except StreamerError as error:
+                self._open.pop(number, None)
+                reply(frame.request, failed(frame.request, error))
+                return
+            reply(
+                frame.request,
+                frames.Reply(frame.request, {"offset": offset, "high_water": partition.high_water}),
+            )
+            try:
+                await self._deliver(subscription, partition, offset)
+            except StreamerError as error:
+                self._open.pop(number, None)
+                self._outbox.put(frames.Ended(number, error.code, error.message, error.detail))
+
+    async def _deliver(
+        self, subscription: _Subscription, partition: Partition, offset: int
+    ) -> None:
+        outbox, window = self._outbox, subscription.window
+        bytes_max = min(_READ_BYTES, self._service.limits.frame_bytes - _ENVELOPE_BYTES)
+        while True:
+            await partition.wait_above(offset)
+            while not window.open:
+                await subscription.granted.park()
+            await outbox.room()
+            result = await partition.read(offset, bytes_max)
+            if result is None:
+                continue
+            offset = result.next_offset
+            nbytes = len(result.blob)
+            window.spend(nbytes)
+            self._delivered.value += nbytes
+            outbox.put(
+                frames.Deliver(subscription.number, partition.high_water, result.blob), nbytes
+            )

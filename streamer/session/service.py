@@ -1,0 +1,73 @@
+"""What sessions share: the streams, the pipelines, and the budget of bytes under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from streamer.errors import NotAllowed
+from streamer.limits import BatchLimits, WireLimits
+from streamer.pipeline.runner import Pipeline
+from streamer.pipeline.streams import Streams
+from streamer.stats import Stats
+
+#: A session keeps at least this much credit, or it could not even say that it wants more.
+WINDOW_BYTES_MIN = 64 * 1024
+#: Names come from clients; the routes remembered for them are bounded.
+_ROUTES_MAX = 10_000
+
+
+class Budget:
+    """Bytes of requests under way in all sessions: when they run short, windows shrink."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.under_way = 0
+        self.sessions = 0
+
+    def window(self, wanted: int) -> int:
+        """How many bytes one session may have under way now."""
+        if self.under_way * 2 <= self.bytes_max:
+            return wanted
+        share = (self.bytes_max - self.under_way) // max(1, self.sessions)
+        return max(WINDOW_BYTES_MIN, min(wanted, share))
+
+
+@attrs.define(eq=False)
+class Service:
+    """Made by the supervisor, given to every session."""
+
+    streams: Streams
+    pipelines: Sequence[Pipeline]
+    limits: WireLimits
+    batch_limits: BatchLimits
+    stats: Stats
+    budget: Budget
+    server_name: str
+    handshake_s: float
+    idle_s: float
+    send_s: float
+    send_queue_bytes: int
+    varz: Callable[[], dict[str, Any]]
+    #: Set when the daemon goes down: nothing new is taken in.
+    draining: bool = False
+    _routes: dict[str, Pipeline] = attrs.field(factory=dict, init=False)
+
+    def pipeline(self, stream: str) -> Pipeline:
+        """The pipeline that serves a stream: the first that matches.
+
+        Raises:
+            NotAllowed: no pipeline does.
+        """
+        found = self._routes.get(stream)
+        if found is None:
+            for pipeline in self.pipelines:
+                if pipeline.serves(stream):
+                    if len(self._routes) >= _ROUTES_MAX:
+                        self._routes.clear()
+                    self._routes[stream] = pipeline
+                    return pipeline
+            raise NotAllowed(f"no pipeline serves a stream of the name {stream!r}")
+        return found

@@ -1,0 +1,64 @@
+"""The plan that removes what need not be kept any longer: whole sealed segments, oldest first."""
+
+from __future__ import annotations
+
+import contextlib
+
+import attrs
+
+from streamer.errors import StorageError
+from streamer.storage.files import Files
+from streamer.storage.segment import (
+    INDEX_SUFFIX,
+    PRODUCERS_SUFFIX,
+    IndexCache,
+    Segment,
+    sidecar_path,
+)
+
+
+@attrs.define(eq=False)
+class RetentionPlan:
+    """Removes segments. `run` it, then give it back to the log as `retained`, also where it
+    failed: `removed` has what is gone already."""
+
+    files: Files
+    directory: str
+    indexes: IndexCache
+    #: The segments that may go, oldest first, and how many of them must by size.
+    candidates: tuple[Segment, ...]
+    too_many: int
+    #: Those whose last batch was appended before this go as well; None: age does not matter.
+    expired_before_us: int | None
+    removed: list[Segment] = attrs.field(factory=list)
+
+    def run(self) -> None:
+        """Remove them, and sync the directory.
+
+        Raises:
+            StorageError: the disk is at fault.
+        """
+        try:
+            for number, segment in enumerate(self.candidates):
+                if number >= self.too_many and not self._expired(segment):
+                    break
+                self._remove(segment)
+                self.removed.append(segment)
+            if self.removed:
+                self.files.sync_dir(self.directory)
+        except OSError as error:
+            raise StorageError(f"{self.directory}: removing segments failed: {error}") from error
+
+    def _expired(self, segment: Segment) -> bool:
+        if self.expired_before_us is None:
+            return False
+        # Looking it up also notes it in the segment, so that the next plan needs no reading.
+        appended = self.indexes.get(segment).append_time_us
+        return appended is None or appended < self.expired_before_us
+
+    def _remove(self, segment: Segment) -> None:
+        # The log file first: sidecars without one are left-overs, and removed at the next start.
+        self.files.unlink(segment.path)
+        for suffix in (INDEX_SUFFIX, PRODUCERS_SUFFIX):
+            with contextlib.suppress(FileNotFoundError):
+                self.files.unlink(sidecar_path(segment.path, suffix))

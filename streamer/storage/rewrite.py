@@ -1,0 +1,72 @@
+"""Writing the unproven tail of a log again, to another file.
+
+What no later batch vouches for may be in the page cache and not on the disk: a failed fsync marks
+pages clean, so a later fsync of the same file has nothing to write and says that all is well.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import attrs
+
+from streamer.limits import MIB
+from streamer.storage.files import TMP_SUFFIX, File, Files
+from streamer.storage.index import SparseIndex
+from streamer.storage.producers import ProducerTable
+from streamer.storage.segment import write_sidecars
+
+_COPY_BYTES = 4 * MIB
+
+
+@attrs.frozen(eq=False)
+class Rewrite:
+    """Copy `nbytes` from `position` of the file `source` to a new file at `target`.
+
+    `sealed` is what to write beside `source` when it is another file and now ends there.
+    """
+
+    files: Files
+    source: str
+    position: int
+    nbytes: int
+    target: str
+    sealed: tuple[SparseIndex, ProducerTable] | None
+
+    def run(self) -> None:
+        """Copy, sync, rename, sync the directory, and only then cut. I/O only.
+
+        May be interrupted anywhere and begun again, since a segment ends where the next begins.
+
+        Raises:
+            OSError: the disk is full (see `NO_ROOM`) or at fault; the log is as it was.
+        """
+        files, temporary = self.files, self.target + TMP_SUFFIX
+        if files.exists(temporary):
+            files.unlink(temporary)
+        source = files.open(self.source)
+        try:
+            target = files.create(temporary)
+            try:
+                self._copy(source, target)
+                target.sync()
+            finally:
+                target.close()
+            files.rename(temporary, self.target)
+            files.sync_dir(os.path.dirname(self.target))
+            if self.target != self.source:
+                source.truncate(self.position)
+        finally:
+            source.close()
+        if self.sealed is not None:
+            write_sidecars(files, self.source, *self.sealed)
+
+    def _copy(self, source: File, target: File) -> None:
+        done = 0
+        while done < self.nbytes:
+            data = source.read_at(self.position + done, min(_COPY_BYTES, self.nbytes - done))
+            if not data:
+                raise OSError(errno.EIO, "file became shorter while it was read", self.source)
+            target.write_at(done, [data])
+            done += len(data)

@@ -1,0 +1,389 @@
+"""The frames of the protocol, and their one encoding: a CBOR array that begins with the type.
+
+Rules: a frame is an immutable value; its fields are in the order of the array; `FIELDS` says what
+each field may be, and is the only check on shape. What a field means is in `PROTOCOL.md`.
+
+A megabyte of empty maps decodes to 72 MB of objects, so a frame's kind and length are looked at
+before it is decoded: only the kinds that carry records may be long, and of those only the kinds
+whose bulk is one byte string are decoded without counting their items first.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, ClassVar
+
+import attrs
+
+from streamer import cbor
+from streamer.errors import FrameTooLarge, LocalProtocolError, RemoteProtocolError
+from streamer.limits import CBOR_DEPTH_MAX, KIB
+from streamer.wire.shapes import (
+    ACKS,
+    ANY,
+    BOOL,
+    BYTES,
+    INT,
+    LIMITS,
+    MAP,
+    MAYBE_INT,
+    RECORDS,
+    RECORDS_MAX,
+    RESULTS,
+    STR,
+    U32,
+    VERSIONS,
+    Kind,
+    are_few,
+)
+
+PROTOCOL_VERSION = 1
+
+#: Frames that carry no records say little; 64 KiB of anything decode to less than 5 MB.
+SMALL_FRAME_BYTES = 64 * KIB
+#: Items (array entries, map keys and values) of a frame above that: at 72 bytes each, under 10 MB.
+FRAME_ITEMS_MAX = 128 * KIB
+
+
+class Start(enum.IntEnum):
+    """Where a subscription or fetch begins; offset and time take a value."""
+
+    OFFSET = 0
+    TIME = 1
+    EARLIEST = 2
+    LATEST = 3
+
+
+class Frame:
+    """Base of all frames; `TYPE` is the number on the wire."""
+
+    __slots__ = ()
+    TYPE: ClassVar[int]
+    FIELDS: ClassVar[tuple[Kind, ...]]
+
+
+@attrs.frozen
+class Hello(Frame):
+    TYPE = 1
+    FIELDS = (VERSIONS, STR, MAP)
+    versions: list[int]
+    name: str
+    options: dict[str, Any] = attrs.Factory(dict)
+
+
+@attrs.frozen
+class Welcome(Frame):
+    TYPE = 2
+    FIELDS = (INT, STR, LIMITS, INT)
+    version: int
+    name: str
+    limits: dict[str, int]
+    credit: int
+
+
+@attrs.frozen
+class Produce(Frame):
+    """A batch that the producer encoded: atomic, forwarded untouched."""
+
+    TYPE = 3
+    FIELDS = (INT, STR, MAYBE_INT, MAYBE_INT, INT, BYTES)
+    request: int
+    stream: str
+    partition: int | None
+    expected: int | None
+    lane: int
+    batch: bytes
+
+
+@attrs.frozen
+class ProduceRecords(Frame):
+    """Records that the daemon is to batch, each with a result of its own."""
+
+    TYPE = 4
+    FIELDS = (INT, STR, MAYBE_INT, MAYBE_INT, INT, INT, U32, INT, RECORDS)
+    request: int
+    stream: str
+    partition: int | None
+    expected: int | None
+    lane: int
+    producer_id: int
+    epoch: int
+    sequence: int
+    #: Each [value, key?, timestamp_us?, headers?, deliver_at_us?], trailing nulls left out. Not
+    #: looked at here: a record that is wrong fails its request, not the session.
+    records: list[list[Any]]
+
+
+@attrs.frozen
+class Acks(Frame):
+    TYPE = 5
+    FIELDS = (INT, ACKS)
+    credit: int
+    #: Each [request, partition, offset, count, level, duplicate]; `duplicate` is 0 or 1, and -1 the
+    #: offset of a duplicate whose own is no longer known.
+    acks: list[list[int]]
+
+
+@attrs.frozen
+class Failed(Frame):
+    """A request failed (or, with `request` null, the session did)."""
+
+    TYPE = 6
+    FIELDS = (MAYBE_INT, STR, STR, BOOL, BOOL, MAP)
+    request: int | None
+    code: str
+    message: str
+    retryable: bool
+    fatal: bool
+    detail: dict[str, Any] = attrs.Factory(dict)
+
+
+@attrs.frozen
+class Credit(Frame):
+    """The client may now have produced this many bytes since the session began."""
+
+    TYPE = 7
+    FIELDS = (INT,)
+    limit: int
+
+
+@attrs.frozen
+class Results(Frame):
+    """The records of one request fared differently."""
+
+    TYPE = 8
+    FIELDS = (INT, INT, RESULTS)
+    credit: int
+    request: int
+    #: Each [partition, offset, level, duplicate] or [code, message, retryable, detail].
+    results: list[list[Any]]
+
+
+@attrs.frozen
+class Subscribe(Frame):
+    TYPE = 9
+    FIELDS = (INT, INT, STR, INT, INT, INT, INT)
+    request: int
+    subscription: int
+    stream: str
+    partition: int
+    start: int
+    value: int
+    #: Bytes of batches that the daemon may deliver before it is granted more.
+    credit: int
+
+
+@attrs.frozen
+class Deliver(Frame):
+    TYPE = 10
+    FIELDS = (INT, INT, BYTES)
+    subscription: int
+    high_water: int
+    #: Whole batches, one behind the other.
+    batches: bytes
+
+
+@attrs.frozen
+class Ended(Frame):
+    """The daemon ended a subscription; the session goes on."""
+
+    TYPE = 11
+    FIELDS = (INT, STR, STR, MAP)
+    subscription: int
+    code: str
+    message: str
+    detail: dict[str, Any] = attrs.Factory(dict)
+
+
+@attrs.frozen
+class Grant(Frame):
+    """The daemon may now have delivered this many bytes since the subscription began."""
+
+    TYPE = 12
+    FIELDS = (INT, INT)
+    subscription: int
+    limit: int
+
+
+@attrs.frozen
+class Unsubscribe(Frame):
+    TYPE = 13
+    FIELDS = (INT,)
+    subscription: int
+
+
+@attrs.frozen
+class Fetch(Frame):
+    TYPE = 14
+    FIELDS = (INT, STR, INT, INT, INT, INT)
+    request: int
+    stream: str
+    partition: int
+    start: int
+    value: int
+    bytes_max: int
+
+
+@attrs.frozen
+class Fetched(Frame):
+    TYPE = 15
+    FIELDS = (INT, INT, INT, BYTES)
+    request: int
+    next_offset: int
+    high_water: int
+    batches: bytes
+
+
+@attrs.frozen
+class Admin(Frame):
+    TYPE = 16
+    FIELDS = (INT, STR, MAP)
+    request: int
+    verb: str
+    args: dict[str, Any] = attrs.Factory(dict)
+
+
+@attrs.frozen
+class Reply(Frame):
+    TYPE = 17
+    FIELDS = (INT, ANY)
+    request: int
+    result: Any
+
+
+@attrs.frozen
+class Ping(Frame):
+    TYPE = 18
+    FIELDS = (INT,)
+    token: int
+
+
+@attrs.frozen
+class Pong(Frame):
+    TYPE = 19
+    FIELDS = (INT,)
+    token: int
+
+
+@attrs.frozen
+class Goodbye(Frame):
+    """No new requests from here on; those under way are still answered."""
+
+    TYPE = 20
+    FIELDS = (STR, STR)
+    code: str
+    message: str
+
+
+FRAMES: tuple[type[Frame], ...] = (
+    Hello, Welcome, Produce, ProduceRecords, Acks, Failed, Credit, Results, Subscribe,
+    Deliver, Ended, Grant, Unsubscribe, Fetch, Fetched, Admin, Reply, Ping, Pong, Goodbye,
+)  # fmt: skip
+#: The kinds that may be longer than `SMALL_FRAME_BYTES`.
+BULK: frozenset[type[Frame]] = frozenset(
+    {Produce, ProduceRecords, Acks, Results, Deliver, Fetched, Admin, Reply}
+)
+#: Kinds in which somebody's own maps and values travel: what we would refuse is not sent.
+_CHECKED_OUT: frozenset[type[Frame]] = frozenset(
+    {Hello, Welcome, ProduceRecords, Failed, Ended, Admin, Reply}
+)
+
+_ARRAY = 0x80
+_NAMES: dict[type[Frame], tuple[str, ...]] = {
+    cls: tuple(field.name for field in attrs.fields(cls))  # type: ignore[arg-type]
+    for cls in FRAMES
+}
+#: The first two bytes of each kind: the array's head and the type.
+_HEADS: dict[bytes, type[Frame]] = {
+    bytes([_ARRAY + 1 + len(cls.FIELDS), cls.TYPE]): cls for cls in FRAMES
+}
+#: Nothing but numbers and strings inside: the array itself is the only container.
+_FLAT: frozenset[type[Frame]] = frozenset(
+    cls for cls in FRAMES if not any({list, dict} & kind.types for kind in cls.FIELDS)
+)
+
+
+def bytes_max(cls: type[Frame], frame_bytes: int) -> int:
+    """The longest that a frame of this kind may be where the session allows `frame_bytes`."""
+    return frame_bytes if cls in BULK else min(frame_bytes, SMALL_FRAME_BYTES)
+
+
+def encode(frame: Frame) -> bytes:
+    """The frame's bytes, without the length prefix that the raw transport adds.
+
+    Raises:
+        LocalProtocolError: a value in it that frames do not carry.
+    """
+    cls = type(frame)
+    try:
+        data = cbor.dumps([cls.TYPE, *[getattr(frame, name) for name in _NAMES[cls]]])
+        if cls in _CHECKED_OUT:
+            _check_out(frame, data)
+    except (cbor.CBORError, RemoteProtocolError, FrameTooLarge) as error:
+        raise LocalProtocolError(f"{cls.__name__} frame cannot be sent: {error}") from error
+    return data
+
+
+def _check_out(frame: Frame, data: bytes) -> None:
+    if not isinstance(frame, ProduceRecords):
+        decode(data)
+    elif not are_few(frame.records):
+        raise LocalProtocolError(f"{len(frame.records)} records, allowed are 1 to {RECORDS_MAX}")
+
+
+def decode(data: bytes) -> Frame:
+    """The frame that fills `data` whole, its shape checked.
+
+    Raises:
+        RemoteProtocolError: not CBOR, not an array that begins with a known type, or fields of
+            the wrong number, type or range.
+        FrameTooLarge: longer, or of more items, than a frame of its kind may be.
+    """
+    cls = _HEADS.get(bytes(data[:2]))
+    if cls is None:
+        raise RemoteProtocolError(_unknown(data))
+    flat = cls in _FLAT
+    if len(data) > SMALL_FRAME_BYTES:
+        _check_long(cls, data, flat)
+    try:
+        parts = cbor.loads(data, 1 if flat else CBOR_DEPTH_MAX)
+    except cbor.CBORError as error:
+        raise RemoteProtocolError(f"frame is no CBOR of ours: {error}") from error
+    del parts[0]
+    for value, kind, field in zip(parts, cls.FIELDS, _NAMES[cls], strict=True):
+        name, types, below, check = kind
+        of = type(value)
+        if (
+            of not in types
+            or (of is int and not 0 <= value < below)
+            or (check is not None and not check(value))
+        ):
+            raise RemoteProtocolError(f"{cls.__name__} frame: field {field} is not {name}")
+    return cls(*parts)
+
+
+def _check_long(cls: type[Frame], data: bytes, flat: bool) -> None:
+    """Refuse a frame that may not be long, or that holds more than it may."""
+    if cls not in BULK:
+        raise FrameTooLarge(
+            f"{cls.__name__} frame of {len(data)} bytes, allowed are {SMALL_FRAME_BYTES}"
+        )
+    if flat:
+        return
+    try:
+        cbor.check_items(data, FRAME_ITEMS_MAX)
+    except cbor.TooManyItems as error:
+        raise FrameTooLarge(f"{cls.__name__} frame: {error}") from error
+    except cbor.CBORError as error:
+        raise RemoteProtocolError(f"frame is no CBOR of ours: {error}") from error
+
+
+def _unknown(data: bytes) -> str:
+    """Why `data` does not begin as a frame does."""
+    if len(data) < 2 or not _ARRAY < data[0] < _ARRAY + 24 or data[1] >= 24:
+        return "frame is no array that begins with its type"
+    for cls in FRAMES:
+        if data[1] == cls.TYPE:
+            fields = data[0] - _ARRAY - 1
+            return f"{cls.__name__} frame has {fields} fields, it takes {len(cls.FIELDS)}"
+    return f"unknown frame type {data[1]}"

@@ -1,0 +1,119 @@
+"""The console script `streamer`: finds the command, and turns what it raises into a status.
+
+Rules: `COMMANDS` is the table of contents; a command's module is imported when it is called, and
+`streamer --help` reads the table alone. Errors rise to `Cli.main`, the one place that prints them:
+a plain sentence for what we know, a traceback for a bug.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from streamer_tools.exits import MEANINGS, Exit, told
+
+#: command: (module of `streamer_tools`, one line of help). The module's `command` is the command.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("run", "Start the daemon."),
+    "check": ("check", "Check a configuration without starting anything."),
+    "produce": ("produce", "Send a file's lines to a stream, a record a line."),
+    "consume": ("consume", "Write a stream's records to standard output, one a line."),
+    "streams": ("streams", "List the streams and their partitions."),
+    "queues": ("queues", "Show what waits in each pipeline, against its limits."),
+    "peek": ("peek", "Show one record and the batch it is in."),
+    "verify": ("verify", "Check every checksum of a data directory, offline."),
+    "dict": ("dictionary", "Train a compression dictionary for a stream."),
+    "bench": ("bench.command", "Measure throughput and latency on this machine."),
+    "demo": ("demo", "Send a log file through a daemon of its own, and watch it."),
+}
+
+
+class Lazy(click.Group):
+    """A group whose commands are in a table like `COMMANDS`, imported when they are called."""
+
+    table: dict[str, tuple[str, str]]
+    attribute = "command"
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.table:
+            return None
+        module = importlib.import_module(f"streamer_tools.{self.table[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry[1]) for name, entry in self.table.items()])
+
+
+class Cli(Lazy):
+    """The outermost group: the only place where an error becomes a text and a status."""
+
+    table = COMMANDS
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Exit statuses"):
+            formatter.write_dl([(str(int(status)), text) for status, text in MEANINGS.items()])
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
+        """Run, and leave through `SystemExit` with the status of `exits.MEANINGS`."""
+        extra["standalone_mode"] = False
+        sys.exit(_status(lambda: super(Cli, self).main(args, *rest, **extra)))
+
+
+def _status(call: Any) -> int:
+    try:
+        outcome = call()
+        _flush()
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.Abort:
+        return Exit.INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BaseException as error:
+        story = told(error)
+        if story is None:
+            raise
+        # A fault begins with its file, as a compiler's messages do.
+        who = "" if story.status is Exit.CONFIG else "streamer: "
+        for line in story.lines:
+            click.echo(f"{who}{line}", err=True)
+        with contextlib.suppress(OSError):
+            _flush()
+        _forget_stdout(error)
+        return story.status
+    return outcome if isinstance(outcome, int) else Exit.OK
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _forget_stdout(error: BaseException) -> None:
+    """Where standard output is broken, keep the interpreter from flushing into it once more."""
+    if isinstance(error, OSError) and sys.stdout is not None:
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, sys.stdout.fileno())
+            os.close(null)
+
+
+@click.command(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="streamer", message="streamer %(version)s")
+def main() -> None:
+    """A durable stream processor with no broker to run.
+
+    The commands find the daemon by --url, else STREAMER_URL, else ws://127.0.0.1:4440.
+    """

@@ -1,0 +1,80 @@
+"""Options and arguments that several commands share, and how their texts are read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar
+
+import click
+
+DEFAULT_URL = "ws://127.0.0.1:4440"
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_UNITS = {"k": 1024, "m": 1024**2, "g": 1024**3}
+
+#: Where a reader starts.
+Position = Literal["earliest", "latest"] | int | datetime
+
+
+def url_option(command: _Command) -> _Command:
+    """`--url`: the daemon's address."""
+    return click.option(
+        "--url",
+        envvar="STREAMER_URL",
+        default=DEFAULT_URL,
+        show_default=True,
+        metavar="URL",
+        help="The daemon: ws://HOST:PORT, tcp://HOST:PORT or unix:PATH (or STREAMER_URL).",
+    )(command)
+
+
+def json_option(command: _Command) -> _Command:
+    """`--json`: JSON on standard output, for programs."""
+    return click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")(command)
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON."""
+    click.echo(json.dumps(value, default=str))
+
+
+def is_terminal(name: Literal["stdin", "stdout", "stderr"]) -> bool:
+    """Whether the standard file is a terminal; a closed one is none."""
+    file = getattr(sys, name)
+    return file is not None and bool(file.isatty())
+
+
+def position(text: str) -> Position:
+    """`earliest`, `latest`, an offset, or a time in ISO 8601 (UTC where it names no zone).
+
+    Raises:
+        click.BadParameter: it is none of them.
+    """
+    if text == "earliest" or text == "latest":
+        return text  # type: ignore[return-value]
+    if text.isdecimal():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{text!r} is none of: earliest, latest, an offset, an ISO 8601 time"
+        ) from error
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def nbytes(text: str) -> int:
+    """A number of bytes, as `4096`, `64k` or `16M` (powers of 1024).
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    digits = text.lower().removesuffix("b").removesuffix("i")
+    number, unit = (digits[:-1], digits[-1:]) if digits[-1:] in _UNITS else (digits, "")
+    if not number.isdecimal():
+        raise click.BadParameter(f"{text!r} is no number of bytes such as 4096, 64k or 16M")
+    return int(number) * _UNITS.get(unit, 1)

@@ -1,0 +1,45 @@
+"""`streamer run`: the daemon, in the foreground, until a signal ends it."""
+
+from __future__ import annotations
+
+import attrs
+import click
+
+from streamer_tools.options import json_option
+
+
+@click.command("run")
+@click.option("--config", metavar="FILE", help="A TOML file; without one an embedded default.")
+@click.option("--data", metavar="DIR", help="The data directory [default: ./streamer-data]")
+@click.option(
+    "--listen",
+    metavar="URL",
+    multiple=True,
+    help="ws://HOST:PORT, tcp://HOST:PORT or unix:PATH; may be given several times."
+    " Port 0 takes any free one.",
+)
+@click.option("--http", metavar="HOST:PORT", help='Health and metrics; "" for none.')
+@json_option
+def command(
+    config: str | None, data: str | None, listen: tuple[str, ...], http: str | None, as_json: bool
+) -> int:
+    """Start the daemon and serve until SIGTERM or Ctrl-C.
+
+    It then drains: takes nothing new, finishes what it has, acknowledges, closes. A second signal
+    stops it at once. SIGHUP reads the configuration again. The addresses that it listens at are
+    in addresses.json in the data directory once it is ready. --json writes the log as JSON.
+    """
+    from streamer.config import Config
+    from streamer.config_load import load_config
+    from streamer.daemon.main import run_daemon
+    from streamer.pipeline.registry import Registry
+
+    given = {"data": data, "listen": list(listen) or None, "http": http}
+
+    def load() -> Config:
+        loaded = load_config(config, Registry.installed(), given)
+        if as_json:
+            loaded = attrs.evolve(loaded, log=attrs.evolve(loaded.log, format="json"))
+        return loaded
+
+    return run_daemon(load)

@@ -1,0 +1,58 @@
+"""`streamer streams`: what there is, and how much of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+
+from streamer_tools import show
+from streamer_tools.options import json_option, print_json, url_option
+
+COLUMNS = (
+    show.Column("stream", "name"),
+    show.Column("partition", "partition"),
+    show.Column("state", "state"),
+    show.Column("first", "first_offset", show.figure),
+    show.Column("next", "next_offset", show.figure),
+    show.Column("high water", "high_water", show.figure),
+    show.Column("records", "records", show.figure),
+    show.Column("bytes", "bytes", show.size),
+    show.Column("segments", "segments", show.figure),
+    show.Column("pipeline", "pipeline"),
+    show.Column("dictionary", "dictionary"),
+)
+
+
+@click.command("streams")
+@url_option
+@json_option
+def command(url: str, as_json: bool) -> None:
+    """List the streams and their partitions.
+
+    `first` and `next` bound the offsets that are there; readers see what is below `high water`.
+    """
+    from streamer_tools.asking import ask
+
+    streams = ask(url, "streams")
+    if as_json:
+        print_json(streams)
+    elif not streams:
+        click.echo("no streams yet", err=True)
+    else:
+        show.print_table(COLUMNS, list(rows(streams)))
+
+
+def rows(streams: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """A row a partition."""
+    for stream in streams:
+        dictionary = stream.get("dictionary_id")
+        for partition in stream["partitions"]:
+            yield {
+                **partition,
+                "name": stream["name"],
+                "pipeline": stream.get("pipeline"),
+                "dictionary": f"{dictionary:08x}" if dictionary else None,
+                "records": partition["high_water"] - partition["first_offset"],
+            }
