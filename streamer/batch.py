@@ -37,6 +37,7 @@ PRODUCER_PART_BYTES = _PRODUCER_PART.size
 HEADER_BYTES = _HEADER.size
 #: The producer's CRC covers everything of its part from here on, and the payload.
 _CRC_FROM = 12
+_DAEMON_PART_EMPTY = bytes(HEADER_BYTES - PRODUCER_PART_BYTES)
 assert PRODUCER_PART_BYTES == 64
 assert HEADER_BYTES == 96
 
@@ -57,6 +58,7 @@ _WINDOW_BYTES_MAX = 8 * MIB
 DICTIONARY_BYTES_MAX = 1 * MIB
 _DICTIONARY_MAGIC = b"\x37\xa4\x30\xec"
 _TIMES_US = range(-(1 << 63), 1 << 63)
+_NOBODY = ProducerStamp(0, 0, 0)
 
 
 class Header(NamedTuple):
@@ -147,7 +149,8 @@ def _sealed(header: Header, payload: bytes | memoryview) -> Batch:
     part = _PRODUCER_PART.pack(*header[:14])
     crc = crc32c.crc32c(payload, crc32c.crc32c(memoryview(part)[_CRC_FROM:]))
     head = part[:8] + _CHECK.pack(crc) + part[_CRC_FROM:]
-    return Batch(header._replace(crc=crc), head + bytes(HEADER_BYTES - len(head)), payload)
+    header = Header._make((*header[:3], crc, *header[4:]))
+    return Batch(header, head + _DAEMON_PART_EMPTY, payload)
 
 
 def read_header(data: bytes | memoryview, limits: BatchLimits, at: int = 0) -> Header:
@@ -165,7 +168,10 @@ def read_header(data: bytes | memoryview, limits: BatchLimits, at: int = 0) -> H
     if header.version != VERSION:
         raise UnknownBatchVersion(f"batch version {header.version}, known is {VERSION}")
     if header.flags & ~_FLAGS_KNOWN or header.reserved or header.codec > CODEC_ZSTD:
-        raise BadBatch(f"unknown batch flags {header.flags:#06x} or codec {header.codec}")
+        raise BadBatch(
+            f"unknown batch flags {header.flags:#06x} (codec {header.codec}), reserved "
+            f"{header.reserved:#06x}"
+        )
     if header.length < HEADER_BYTES or not header.count:
         raise BadBatch(f"length {header.length} and count {header.count} make no batch")
     if header.length > limits.batch_bytes:
@@ -354,10 +360,10 @@ class Codec:
         length = HEADER_BYTES + len(payload)
         if length > limits.batch_bytes:
             raise TooLarge(f"batch of {length} bytes, allowed are {limits.batch_bytes}")
-        producer_id, epoch, sequence = attrs.astuple(stamp) if stamp else (0, 0, 0)
+        who = stamp or _NOBODY
         header = Header(
             MAGIC, VERSION, length, 0, codec | flags, 0, count, len(raw), *span_us,
-            producer_id, epoch, dictionary_id, sequence, 0, 0, 0, 0, 0,
+            who.producer_id, who.epoch, dictionary_id, who.sequence, 0, 0, 0, 0, 0,
         )  # fmt: skip
         return _sealed(header, payload)
 

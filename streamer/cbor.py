@@ -28,7 +28,8 @@ _BUILT_IN_TAGS = (
     256, 258, 260, 261, 1004, 43000, 55799,
 )  # fmt: skip
 
-_BYTES, _TEXT, _ARRAY, _MAP, _TAG = 2, 3, 4, 5, 6
+_STRINGS = (2, 3)
+_ARRAY, _MAP, _TAG = 4, 5, 6
 
 
 class CBORError(ValueError):
@@ -139,7 +140,7 @@ def check_items(data: bytes, items_max: int) -> None:
         to_come -= 1
         allowed -= 1
         major = first >> 5
-        if major == _BYTES or major == _TEXT:
+        if major in _STRINGS:
             at += number
             continue
         if major == _ARRAY:

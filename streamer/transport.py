@@ -18,6 +18,7 @@ Errors, the same for both kinds: `trio.EndOfChannel` (the peer closed between tw
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import NoReturn, Protocol, cast
 
@@ -34,12 +35,15 @@ __all__ = [
     "Transport",
     "WebSocketTransport",
     "accept_websocket",
+    "close_now",
     "open_transport",
     "wrap_websocket",
 ]
 
 #: A read as large as a big batch: one system call for many small frames, few for a large one.
 _RAW_READ_BYTES = 256 * KIB
+#: A read of so much is tried again at once, a smaller one has taken all there was.
+_RAW_MORE_BYTES = 32 * KIB
 #: trio-websocket's own default of 4 KiB makes 250 reads of one large batch.
 _WEBSOCKET_READ_BYTES = 128 * KIB
 #: Messages that its reader may be ahead of us. It stops answering pings while this is full.
@@ -59,6 +63,20 @@ class Transport(Protocol):
     async def send_all(self, frames: Sequence[bytes]) -> None:
         """As `send`, for several frames: one system call where the kind allows it."""
 
+    def send_now(self, frames: Sequence[bytes]) -> bool:
+        """Hand over frames without waiting, while no task is in `send`.
+
+        False: none was taken, `send_all` must do it. True: all were taken; if `unsent` is true
+        now, the end of them is still here, and the next `send_all` (also of nothing) sends it.
+
+        Raises:
+            trio.BrokenResourceError: the connection is broken.
+        """
+
+    @property
+    def unsent(self) -> bool:
+        """Whether a part of what `send_now` took is not out yet."""
+
     async def receive(self) -> bytes:
         """The next frame. Cancelled, it has taken none."""
 
@@ -70,13 +88,21 @@ class Transport(Protocol):
 
 
 class RawTransport:
-    """Frames behind a length each, over any trio stream."""
+    """Frames behind a length each, over any trio stream.
+
+    On a socket it reads and writes by itself: trio's stream tries each read before it waits, and
+    yields after each write, which for a small request and its answer is most of their cost.
+    """
 
     def __init__(self, stream: trio.abc.Stream, frame_bytes: int) -> None:
         self._stream = stream
+        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._framing = LengthPrefixed(frame_bytes)
         self._ready: list[bytes] = []
+        self._unsent = b""
         self._broken = False
+        #: The last read was large: there is probably more.
+        self._more = False
 
     async def send(self, frame: bytes) -> None:
         await self._write(LengthPrefixed.prefixed(frame))
@@ -85,19 +111,44 @@ class RawTransport:
         await self._write(b"".join([LengthPrefixed.prefixed(frame) for frame in frames]))
 
     async def _write(self, data: bytes) -> None:
-        if self._broken:
-            raise trio.BrokenResourceError("an earlier write broke off")
+        self._check_writable()
+        if self._unsent:
+            data, self._unsent = self._unsent + data, b""
         # Unset again once all of it is out: whatever else happens, part of a frame may be.
         self._broken = True
         await self._stream.send_all(data)
         self._broken = False
+
+    def send_now(self, frames: Sequence[bytes]) -> bool:
+        if self._socket is None or self._unsent:
+            return False
+        self._check_writable()
+        data = b"".join([LengthPrefixed.prefixed(frame) for frame in frames])
+        try:
+            sent = os.write(self._socket.fileno(), data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._broken = True
+            raise trio.BrokenResourceError(f"the connection broke: {error}") from error
+        if sent < len(data):
+            self._unsent = data[sent:]
+        return True
+
+    @property
+    def unsent(self) -> bool:
+        return bool(self._unsent)
+
+    def _check_writable(self) -> None:
+        if self._broken:
+            raise trio.BrokenResourceError("an earlier write broke off")
 
     async def receive(self) -> bytes:
         if self._ready:
             await trio.lowlevel.checkpoint()
             return self._ready.pop(0)
         while True:
-            data = await self._stream.receive_some(_RAW_READ_BYTES)
+            data = await self._read()
             if not data:
                 self._ended()
             ready = self._framing.feed(data)
@@ -107,6 +158,26 @@ class RawTransport:
                     self._ready = ready
                     del ready[0]
                 return frame
+
+    async def _read(self) -> bytes:
+        if self._socket is None:
+            return bytes(await self._stream.receive_some(_RAW_READ_BYTES))
+        while True:
+            if self._more:
+                await trio.lowlevel.checkpoint()
+            else:
+                await trio.lowlevel.wait_readable(self._socket)
+            try:
+                data = os.read(self._socket.fileno(), _RAW_READ_BYTES)
+            except BlockingIOError:
+                self._more = False
+                continue
+            except OSError as error:
+                if self._socket.fileno() < 0:
+                    raise trio.ClosedResourceError("this transport is closed") from None
+                raise trio.BrokenResourceError(f"the connection broke: {error}") from error
+            self._more = len(data) >= _RAW_MORE_BYTES
+            return data
 
     def _ended(self) -> NoReturn:
         torn = self._framing.pending_bytes
@@ -147,6 +218,13 @@ class WebSocketTransport:
     async def send_all(self, frames: Sequence[bytes]) -> None:
         for frame in frames:
             await self.send(frame)
+
+    def send_now(self, frames: Sequence[bytes]) -> bool:
+        return False
+
+    @property
+    def unsent(self) -> bool:
+        return False
 
     async def receive(self) -> bytes:
         try:
@@ -210,6 +288,13 @@ class _Guard:
     def failed(self) -> ConnectionFailed:
         why = repr(self.failure) if self.failure is not None else "the connection ended"
         return ConnectionFailed(f"websocket handshake failed: {why}")
+
+
+async def close_now(transport: Transport) -> None:
+    """Close without a word to the peer, and without waiting."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await transport.aclose()
 
 
 async def wrap_websocket(

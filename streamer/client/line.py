@@ -82,6 +82,8 @@ class Line:
         self.broken: list[Pending] = []
         #: Records in flight.
         self.under_way = 0
+        #: Records in the request that was answered last.
+        self.answered_count = 1
         self.listed = False
         self._held_until = 0.0
         self._attempts = 0
@@ -165,8 +167,9 @@ class Line:
             self.producer.link.activate(self)
 
     @property
-    def idle(self) -> bool:
-        return not (self.in_flight or self.broken or self.ready or self.open)
+    def lone(self) -> bool:
+        """Whether a record that comes now has no company, and had none the last time."""
+        return self.answered_count == 1 and not (self.in_flight or self.ready or self.listed)
 
     def unanswered(self) -> list[Pending]:
         """All that is sealed and not done."""
@@ -177,6 +180,7 @@ class Line:
     def _answered(self, pending: Pending) -> None:
         if self.in_flight.pop(pending.request, None) is not None:
             self.under_way -= pending.count
+            self.answered_count = pending.count
 
     def acked(self, pending: Pending, offset: int, level: AckLevel) -> None:
         """A request was appended."""

@@ -215,7 +215,7 @@ class Producer:
             self._added(pending)
         else:
             pending, index = await self._take(
-                value, (key, timestamp_us, headers), partition, expected_offset
+                value, (key, timestamp_us, headers), partition, expected_offset, hurry=True
             )
         return await pending.wait(index)
 
@@ -295,7 +295,13 @@ class Producer:
     # --------------------------------------------------------------------------- taking records
 
     async def _take(
-        self, value: bytes, extras: Extras, partition: int | None, expected: int | None
+        self,
+        value: bytes,
+        extras: Extras,
+        partition: int | None,
+        expected: int | None,
+        *,
+        hurry: bool = False,
     ) -> tuple[Pending, int]:
         """Take one record, once there is room: where it is now, and its index there."""
         size = self._size(value, extras)
@@ -307,7 +313,10 @@ class Producer:
             raise
         pending.nbytes += size
         index = pending.add(value, extras)
-        self._added(pending)
+        if hurry and not index and pending.line.lone and not self._linger_s:
+            self.link.hurry(pending.line)
+        else:
+            self._added(pending)
         return pending, index
 
     def _size(self, value: bytes, extras: Extras) -> int:

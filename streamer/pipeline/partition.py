@@ -93,6 +93,12 @@ class Partition:
         self.next_offset = self.log.next_offset
         self.proposed = self.log.producers.copy()
 
+    def abandon(self, reason: str) -> None:
+        """Its pipeline failed: forget what is proposed. If a write was never given back, nobody
+        knows what is on the disk, and the log stops."""
+        self.log.abandoned(reason)
+        self.retract()
+
     async def wait_above(self, offset: int) -> None:
         """Wait until the high-water mark is above `offset`."""
         while self.high_water <= offset:

@@ -74,7 +74,10 @@ class Pipeline:
         stats: Stats,
         open_disk: DiskOpener,
         now_us: Callable[[], int],
+        serves: Callable[[str], bool] | None = None,
     ) -> None:
+        """`serves` tells whether a stream is this pipeline's; by default its config alone does,
+        which is right where no pipeline before it matches the same streams."""
         self.config = config
         self.name = config.name
         self.state = PipelineState.STARTING
@@ -86,16 +89,17 @@ class Pipeline:
         self._stats = stats
         self._open_disk = open_disk
         self._now_us = now_us
+        self._serves = serves or (lambda stream: matches(stream, config.streams))
         self._log = structlog.get_logger("streamer.pipeline").bind(pipeline=config.name)
         self._crashes = stats.counter("pipeline_crashes", "stage failures", pipeline=self.name)
         self._head: Sender[Append] | None = None
         self._inputs: list[tuple[str, StageConfig, Receiver[Any]]] = []
-        self._closing = False
+        self._closing = trio.Event()
         #: Appends that are not answered yet, oldest first; those that are leave lazily.
         self._under_way: deque[Append] = deque()
 
     def serves(self, stream: str) -> bool:
-        return matches(stream, self.config.streams)
+        return self._serves(stream)
 
     # -------------------------------------------------------------------------------- appends
 
@@ -106,7 +110,10 @@ class Pipeline:
             trio.WouldBlock: the head of the pipeline is full.
             PipelineDown: it does not run now.
         """
-        self._open_head().send_nowait(append)
+        try:
+            self._open_head().send_nowait(append)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise PipelineDown(f"pipeline {self.name!r} stopped") from None
         self._note(append)
 
     async def send(self, append: Append) -> None:
@@ -122,7 +129,7 @@ class Pipeline:
         self._note(append)
 
     def _open_head(self) -> Sender[Append]:
-        if self._head is None or self._closing:
+        if self._head is None or self._closing.is_set():
             raise PipelineDown(f"pipeline {self.name!r} is {self.state.value}")
         return self._head
 
@@ -144,12 +151,16 @@ class Pipeline:
 
     def close(self) -> None:
         """Take nothing more; `run` returns once everything has been answered."""
-        self._closing = True
+        self._closing.set()
         if self._head is not None:
             self._head.close()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run until `close` and all is drained, restarting as the policy says."""
+        """Run until `close` and all is drained, restarting as the policy says.
+
+        Started after the first attempt, even if that failed: a pipeline whose stage cannot be
+        made is down, and the others are not kept from starting.
+        """
         pause_s = self.config.backoff_s
         async with self._open_disk(self.name) as disk:
             while True:
@@ -158,17 +169,23 @@ class Pipeline:
                     await self._run_once(disk, task_status)
                 except Exception as error:
                     self._crashed(error)
+                    if self.state is PipelineState.STARTING:
+                        task_status.started()
                 else:
+                    self._answer_all("ended")
                     self.state = PipelineState.DRAINED
                     return
                 task_status = trio.TASK_STATUS_IGNORED
-                if self.config.on_crash == "stop" or self._closing:
+                if self.config.on_crash == "stop" or self._closing.is_set():
                     self.state = PipelineState.STOPPED
                     return
                 if trio.current_time() - began > self.config.backoff_max_s:
                     pause_s = self.config.backoff_s
                 self.state = PipelineState.BACKING_OFF
-                await trio.sleep(pause_s)
+                with trio.move_on_after(pause_s):
+                    await self._closing.wait()
+                    self.state = PipelineState.STOPPED
+                    return
                 pause_s = min(2 * pause_s, self.config.backoff_max_s)
 
     async def _run_once(self, disk: Disk, task_status: trio.TaskStatus[None]) -> None:
@@ -188,13 +205,13 @@ class Pipeline:
             self._head = head
             self.state = PipelineState.RUNNING
             task_status.started()
-            if self._closing:
+            if self._closing.is_set():
                 head.close()
             with tail:
                 # The last stage passes nothing on; a stage of a plugin may, and it ends here.
                 async for _ in tail:
                     pass
-            if not self._closing:
+            if not self._closing.is_set():
                 raise StageEnded(f"pipeline {self.name!r} ended by itself")
 
     def _wire(
@@ -229,15 +246,19 @@ class Pipeline:
         if self._head is not None:
             self._head.close()
         self._head = None
-        unknown = OutcomeUnknown(
-            f"a stage of pipeline {self.name!r} failed: it may have been appended or not"
-        )
-        while self._under_way:
-            self._under_way.popleft().ack.resolve_all(unknown)
+        self._answer_all("failed")
         for stream in self._streams.all():
             if self.serves(stream.name):
                 for partition in stream.partitions:
-                    partition.retract()
+                    partition.abandon(f"a stage of pipeline {self.name!r} failed while it wrote")
+
+    def _answer_all(self, what: str) -> None:
+        """Answer what is under way and will not be answered by a stage any more."""
+        unknown = OutcomeUnknown(
+            f"a stage of pipeline {self.name!r} {what}: it may have been appended or not"
+        )
+        while self._under_way:
+            self._under_way.popleft().ack.resolve_all(unknown)
 
     def views(self) -> list[StageView]:
         """Each stage and what waits in front of it, in the order of the flow."""

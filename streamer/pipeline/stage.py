@@ -100,7 +100,7 @@ class Group:
     ticket: Ticket
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Waiter:
     """Who waits for a proposal: one outcome of one ack."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from streamer.batch import HEADER_BYTES, read_header
+from streamer.batch import HEADER_BYTES, check_dictionary, read_header
 from streamer.errors import BadRequest, OffsetOutOfRange, StreamerError, UnknownDictionary
 from streamer.pipeline.streams import Stream
 from streamer.session.service import Service
@@ -155,6 +155,7 @@ async def _dictionary_get(service: Service, args: Args) -> Any:
 
 async def _dictionary_add(service: Service, args: Args) -> Any:
     stream = service.streams.get(args["stream"])
+    check_dictionary(args["data"])
     return {"id": await service.streams.add_dictionary(stream, args["data"])}
 
 

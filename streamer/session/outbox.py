@@ -14,6 +14,7 @@ import trio
 
 from streamer.errors import StreamerError
 from streamer.pipeline.stage import Ack
+from streamer.pipeline.wakeup import Wakeup
 from streamer.records import AckLevel, Receipt
 from streamer.wire import frames
 from streamer.wire.frames import Frame
@@ -31,7 +32,7 @@ class Outbox:
         self._answers: deque[tuple[int, Ack]] = deque()
         self._bytes_max = bytes_max
         self.bytes = 0
-        self._waiting = trio.lowlevel.ParkingLot()
+        self._waiting = Wakeup()
         self._room = trio.lowlevel.ParkingLot()
         self._closing = False
         #: Of many pings that wait for an answer the last one is answered: one frame at most.
@@ -41,22 +42,22 @@ class Outbox:
         """Queue a frame; `nbytes` counts against the bound that `room` waits for."""
         self._frames.append((frame, nbytes))
         self.bytes += nbytes
-        self._waiting.unpark()
+        self._waiting.wake()
 
     def pong(self, token: int) -> None:
         """Queue the answer to a ping."""
         self._pong = token
-        self._waiting.unpark()
+        self._waiting.wake()
 
     def answer(self, request: int, ack: Ack) -> None:
         """Queue the outcomes of a request."""
         self._answers.append((request, ack))
-        self._waiting.unpark()
+        self._waiting.wake()
 
     def finish(self) -> None:
         """Nothing more will come: `take` ends once all is taken."""
         self._closing = True
-        self._waiting.unpark()
+        self._waiting.wake()
 
     async def room(self) -> None:
         """Wait until a delivery may be queued."""
@@ -71,7 +72,7 @@ class Outbox:
         while not self._frames and not self._answers and self._pong is None:
             if self._closing:
                 return None
-            await self._waiting.park()
+            await self._waiting.wait()
         ready = self._answer_frames(grant()) if self._answers else []
         if self._pong is not None:
             ready.append(frames.Pong(self._pong))
@@ -80,7 +81,8 @@ class Outbox:
             frame, nbytes = self._frames.popleft()
             ready.append(frame)
             self.bytes -= nbytes
-        self._room.unpark_all()
+        if self._room:
+            self._room.unpark_all()
         return ready
 
     def _answer_frames(self, limit: int | None) -> list[Frame]:

@@ -20,7 +20,11 @@ _ROUTES_MAX = 10_000
 
 
 class Budget:
-    """Bytes of requests under way in all sessions: when they run short, windows shrink."""
+    """Bytes of requests under way in all sessions: when they run short, windows shrink.
+
+    Credit that was granted cannot be taken back, so a window is never more than an equal share of
+    all: what many sessions were promised while nothing was under way may be used at once.
+    """
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
@@ -29,10 +33,10 @@ class Budget:
 
     def window(self, wanted: int) -> int:
         """How many bytes one session may have under way now."""
-        if self.under_way * 2 <= self.bytes_max:
-            return wanted
-        share = (self.bytes_max - self.under_way) // max(1, self.sessions)
-        return max(WINDOW_BYTES_MIN, min(wanted, share))
+        left = self.bytes_max
+        if self.under_way * 2 > left:
+            left -= self.under_way
+        return max(WINDOW_BYTES_MIN, min(wanted, left // max(1, self.sessions)))
 
 
 @attrs.define(eq=False)

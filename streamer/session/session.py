@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
@@ -316,19 +316,32 @@ class Session:
             ready = await self._outbox.take(self._grant)
             if ready is None:
                 break
+            data = [self._connection.send(frame) for frame in ready]
+            self._count_out(data)
+            # Most frames are small and the kernel takes them at once, without a deadline to set.
+            if self._transport.send_now(data):
+                if not self._transport.unsent:
+                    continue
+                data = []
             with trio.move_on_after(self._service.send_s) as scope:
-                await self._send(*ready)
+                await self._send_all(data)
             if scope.cancelled_caught:
                 raise TooSlow(f"took nothing for {self._service.send_s} s")
         self._nursery.cancel_scope.cancel()
 
-    async def _send(self, *ready: Frame) -> None:
-        data = [self._connection.send(frame) for frame in ready]
+    async def _send(self, frame: Frame) -> None:
+        data = self._connection.send(frame)
+        self._count_out([data])
+        await self._send_all([data])
+
+    async def _send_all(self, data: Sequence[bytes]) -> None:
         try:
             await self._transport.send_all(data)
         except BaseException:
             self._connection.send_failed()
             raise
+
+    def _count_out(self, data: Sequence[bytes]) -> None:
         self._frames_out.value += len(data)
         self._bytes_out.value += sum(map(len, data))
 

@@ -4,9 +4,10 @@
     sidecar     small files under a checksum of their own
     frames      hopping over the batches of a segment, and finding them again after damage
     index       where in a segment an offset or a time is, sparsely
+    stamps      who wrote the records of a batch
     producers   who wrote what last: idempotence
     segment     one file of a log and what is known of it
-    recovery    what is done before a partition is used again
+    marker, rewrite, recovery    what is done before a partition is used again
     append, read, retention    plans: the disk work that a partition decided on
     partition   one ordered log: decides, on the event loop
     directory   the data directory: lock, streams, dictionaries

@@ -2,7 +2,7 @@
 
 Rules:
 - One of them is under way in a partition at a time.
-- No room (`NO_ROOM`) is not a fault: what was written in part is cut off, and the cut is synced
+- No room (`no_room`) is not a fault: what was written in part is cut off, and the cut is synced
   before the caller hears of it, since it is told that nothing was written, for certain.
 - Any other failure to write, and every failure to sync, stops the partition: nobody knows what is
   on the disk, and trying again may only seem to succeed.
@@ -18,13 +18,13 @@ import errno
 import attrs
 
 from streamer.errors import Aborted, DiskFull, PartitionStopped
-from streamer.storage.files import NO_ROOM, Buffer, File, Files
+from streamer.storage.files import Buffer, File, Files, SyncFailed, no_room
 from streamer.storage.index import SparseIndex
 from streamer.storage.marker import Marker, marker_path, write_marker
 from streamer.storage.producers import ProducerTable
-from streamer.storage.recovery import Stamps
 from streamer.storage.rewrite import Rewrite
-from streamer.storage.segment import file_path, write_sidecars
+from streamer.storage.segment import file_path, write_checkpoint, write_sidecars
+from streamer.storage.stamps import Stamps
 
 _NO_HANDLES = frozenset({errno.EMFILE, errno.ENFILE})
 
@@ -71,6 +71,8 @@ class AppendPlan:
     roll: Roll | None
     rewrite: Rewrite | None
     marked: bool
+    #: The producers as of `first_offset`, where it is time to write them down.
+    checkpoint: ProducerTable | None
     #: Whether the last `run` synced.
     synced: bool = False
 
@@ -86,12 +88,14 @@ class AppendPlan:
             self._prepare()
         if self.file is None:
             self._open()
+        if self.checkpoint is not None:
+            self._write_checkpoint(self.checkpoint)
         file = self.file
         assert file is not None
         try:
             file.write_at(self.position, self.buffers)
         except OSError as error:
-            self._cut(file, error)
+            raise self._write_failed(file, error) from error
         if sync:
             try:
                 file.sync()
@@ -137,6 +141,12 @@ class AppendPlan:
                 raise stopped(roll.path, "sync", error) from error
         write_sidecars(self.files, roll.path, roll.index, roll.producers)
 
+    def _write_checkpoint(self, producers: ProducerTable) -> None:
+        try:
+            write_checkpoint(self.files, self._path, self.first_offset, producers)
+        except OSError as error:
+            raise self._refusal("checkpoint", error) from error
+
     def _create(self) -> File:
         try:
             return self.files.create(self._path)
@@ -147,20 +157,23 @@ class AppendPlan:
             return file
 
     def _refusal(self, what: str, error: OSError) -> Exception:
-        if error.errno in NO_ROOM:
+        """The error for a failure before anything was written."""
+        if no_room(error):
             return DiskFull(f"{self._path}: no room on the disk", errno=error.errno)
-        if error.errno in _NO_HANDLES:
+        if error.errno in _NO_HANDLES and not isinstance(error, SyncFailed):
             return Aborted(f"{self._path}: no file handle: {error.strerror}", errno=error.errno)
         return stopped(self._path, what, error)
 
-    def _cut(self, file: File, error: OSError) -> None:
-        if error.errno in NO_ROOM:
-            try:
-                file.truncate(self.position)
-                file.sync()
-            except OSError as second:
-                raise stopped(self._path, "cutting off a part that was written", second) from error
-        raise self._refusal("write", error) from error
+    def _write_failed(self, file: File, error: OSError) -> Exception:
+        """The error for a write that failed; without room, cut off what it left behind."""
+        if not no_room(error):
+            return stopped(self._path, "write", error)
+        try:
+            file.truncate(self.position)
+            file.sync()
+        except OSError as second:
+            return stopped(self._path, "cutting off what was written in part", second)
+        return self._refusal("write", error)
 
 
 @attrs.frozen(eq=False)
@@ -186,7 +199,7 @@ class SyncPlan:
             if self.file is not None:
                 self.file.sync()
         except OSError as error:
-            if self.rewrite is not None and error.errno in NO_ROOM:
+            if self.rewrite is not None and no_room(error):
                 raise DiskFull(f"{self.path}: no room on the disk", errno=error.errno) from error
             raise stopped(self.path, "sync", error) from error
 
@@ -214,7 +227,7 @@ class ClosePlan:
             if self.marker is not None:
                 write_marker(self.files, self.directory, self.marker)
         except OSError as error:
-            if error.errno not in NO_ROOM:
+            if not no_room(error):
                 raise stopped(self.directory, "closing", error) from error
         finally:
             if self.file is not None:

@@ -36,7 +36,7 @@ from streamer.errors import (
 )
 from streamer.limits import PARTITIONS_MAX, STREAM_NAME_CHARS_MAX
 from streamer.storage import sidecar
-from streamer.storage.files import NO_ROOM, Files, Lock
+from streamer.storage.files import Files, Lock, no_room
 from streamer.storage.partition import LogSettings, PartitionLog
 
 META_NAME = "stream"
@@ -136,6 +136,12 @@ def encode_name(name: str) -> str:
     return f"{encoded[: _NAME_BYTES_MAX - len(digest) - 1]}~{digest}"
 
 
+def _chain(path: str) -> list[str]:
+    """The path and all above it, from the top: each may have been left without a sync."""
+    parts = path.rstrip("/").split("/")
+    return [above for n in range(1, len(parts) + 1) if (above := "/".join(parts[:n]))]
+
+
 def partition_path(directory: str, stream: str, partition: int) -> str:
     return f"{directory}/{STREAMS_NAME}/{encode_name(stream)}/{partition}"
 
@@ -158,7 +164,8 @@ class DataDirectory:
             StorageError: the disk is at fault.
         """
         with _faults(path):
-            files.make_dir(path)
+            for above in _chain(path):
+                files.make_dir(above)
             lock = files.lock(f"{path}/lock")
             try:
                 files.make_dir(f"{path}/{STREAMS_NAME}")
@@ -329,6 +336,6 @@ def _faults(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in NO_ROOM:
+        if no_room(error):
             raise DiskFull(f"{path}: no room on the disk", errno=error.errno) from error
         raise StorageError(f"{path}: {error.strerror or error}") from error

@@ -5,7 +5,8 @@ Rules:
   `streamer.testing.memory_files` can stand in with power cuts, full disks and failing syncs.
 - Nothing here retries, and no sync is implied that the name does not say: a file's bytes are
   durable after `File.sync`, its name after `sync_dir` of the directory that it is in.
-- Errors are `OSError`, as they come; what they mean is for the caller to say.
+- Errors are `OSError`, as they come, and `SyncFailed` for every failed sync; what they mean is for
+  the caller to say.
 - A write that fails may leave part of its bytes behind; the caller cuts them off.
 - Data is private: files are made with mode 0600, directories with 0700.
 """
@@ -16,15 +17,14 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from streamer.errors import DirectoryLocked
 
 Buffer = bytes | memoryview
 
-#: What `write` and `create` say when there is no room: nothing is broken, it can be tried again.
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 TMP_SUFFIX = ".tmp"
 
@@ -32,6 +32,16 @@ _FILE_MODE = 0o600
 _DIR_MODE = 0o700
 #: Linux and macOS take at most this many buffers in one gathered write.
 _BUFFERS_MAX = 1024
+
+
+class SyncFailed(OSError):
+    """A sync failed, for whatever reason: nobody knows what is on the disk, and the next sync may
+    have nothing left to write and succeed. Never to be tried again."""
+
+
+def no_room(error: OSError) -> bool:
+    """Whether it says that the disk is full: nothing is broken, and trying again may help."""
+    return error.errno in _NO_ROOM and not isinstance(error, SyncFailed)
 
 
 class File(Protocol):
@@ -44,7 +54,11 @@ class File(Protocol):
         """Read `nbytes`, fewer only where the file ends before."""
 
     def sync(self) -> None:
-        """Return once the bytes and the size are on the disk."""
+        """Return once the bytes and the size are on the disk.
+
+        Raises:
+            SyncFailed: whatever went wrong.
+        """
 
     def truncate(self, size: int) -> None: ...
 
@@ -66,7 +80,10 @@ class Files(Protocol):
     def exists(self, path: str) -> bool: ...
 
     def make_dir(self, path: str) -> None:
-        """Make the directory, and those above it, durably; one that exists is fine."""
+        """Make the directory, durably, and those above it if they are not there.
+
+        For one that exists only its own name is made durable, not those above it.
+        """
 
     def create(self, path: str) -> File:
         """Make a file that does not exist yet and open it to read and write. Syncs nothing."""
@@ -91,7 +108,11 @@ class Files(Protocol):
     def unlink(self, path: str) -> None: ...
 
     def sync_dir(self, path: str) -> None:
-        """Return once what was made, renamed and removed in the directory is on the disk."""
+        """Return once what was made, renamed and removed in the directory is on the disk.
+
+        Raises:
+            SyncFailed: the sync itself failed.
+        """
 
     def lock(self, path: str) -> Lock:
         """Take the lock file at `path` for this process.
@@ -105,17 +126,33 @@ class Files(Protocol):
 
 def replace_file(files: Files, path: str, data: bytes) -> None:
     """`Files.replace` in terms of the other calls: a new file, synced, renamed over the old."""
+    with new_file(files, path) as file:
+        file.write_at(0, [data])
+        file.sync()
+    files.sync_dir(os.path.dirname(path) or ".")
+
+
+@contextlib.contextmanager
+def new_file(files: Files, path: str) -> Iterator[File]:
+    """A new file that takes its place at `path` when the block is left, or is removed on error.
+
+    What makes it durable is left to the block (`sync`) and to what follows (`sync_dir`).
+    """
     temporary = path + TMP_SUFFIX
     if files.exists(temporary):
         files.unlink(temporary)
     file = files.create(temporary)
     try:
-        file.write_at(0, [data])
-        file.sync()
-    finally:
-        file.close()
-    files.rename(temporary, path)
-    files.sync_dir(os.path.dirname(path) or ".")
+        try:
+            yield file
+        finally:
+            file.close()
+        files.rename(temporary, path)
+    except OSError:
+        # It may be large, and the disk full.
+        with contextlib.suppress(OSError):
+            files.unlink(temporary)
+        raise
 
 
 class RealFile:
@@ -156,7 +193,10 @@ class RealFile:
         return data
 
     def sync(self) -> None:
-        os.fdatasync(self._fd)
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise SyncFailed(error.errno, error.strerror) from error
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)
@@ -206,17 +246,18 @@ class RealFiles:
         return os.path.lexists(path)
 
     def make_dir(self, path: str) -> None:
-        parent = os.path.dirname(path) or "."
-        if not os.path.isdir(parent):
-            self.make_dir(parent)
-        try:
-            os.mkdir(path, _DIR_MODE)
-        except FileExistsError:
-            # The one who made it may have died before syncing, unless it was another user's.
+        path = path.rstrip("/")
+        parent = os.path.dirname(path) or ("." if path else "/")
+        if not os.path.isdir(path or "/"):
+            if not os.path.isdir(parent):
+                self.make_dir(parent)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, _DIR_MODE)
+            self.sync_dir(parent)
+        else:
+            # Whoever made it may have died before this, unless it was somebody else.
             with contextlib.suppress(PermissionError):
                 self.sync_dir(parent)
-        else:
-            self.sync_dir(parent)
 
     def create(self, path: str) -> RealFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -248,6 +289,8 @@ class RealFiles:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
+        except OSError as error:
+            raise SyncFailed(error.errno, error.strerror, path) from error
         finally:
             os.close(fd)
 

@@ -29,12 +29,13 @@ from streamer.errors import (
 from streamer.storage.append import AppendPlan, ClosePlan, Roll, SyncPlan
 from streamer.storage.files import Buffer, File, Files
 from streamer.storage.index import SparseIndex
-from streamer.storage.marker import Marker
+from streamer.storage.marker import Marker, marker_path
 from streamer.storage.producers import DuplicateOf, ProducerTable
 from streamer.storage.read import ReadPlan, ReadResult, SeekPlan, Stretch
-from streamer.storage.recovery import DamagedRange, Recovered, RecoveryReport, Stamps, recover
-from streamer.storage.retention import RetentionPlan
+from streamer.storage.recovery import DamagedRange, Recovered, RecoveryReport, recover
+from streamer.storage.retention import RetentionPlan, choose
 from streamer.storage.segment import IndexCache, LogSettings, Segment, file_path
+from streamer.storage.stamps import Stamps
 
 __all__ = [
     "AppendPlan",
@@ -114,6 +115,8 @@ class PartitionLog:
         #: A roll was begun: the next append must go on with it, since a segment ends where the
         #: next one's file begins.
         self._rolling = False
+        #: Idempotent appends since the producers were last written down.
+        self._unwritten = 0
         self._under_way: object | None = None
         self._recent_offsets: list[int] = []
         self._recent_positions: list[int] = []
@@ -129,7 +132,8 @@ class PartitionLog:
             StorageError: the disk is at fault.
         """
         try:
-            if not files.exists(path):
+            if not files.exists(marker_path(path)):
+                # Also where it is there: whoever made it may have died before it was durable.
                 files.make_dir(path)
             return cls(files, path, settings, recover(files, path, settings, codec))
         except OSError as error:
@@ -197,6 +201,7 @@ class PartitionLog:
                 roll = self._roll(active)
             else:
                 base, position = active.base_offset, active.nbytes
+        due = not fresh and self._unwritten >= self._settings.checkpoint_records
         plan = AppendPlan(
             self._files,
             self.path,
@@ -214,6 +219,7 @@ class PartitionLog:
             roll,
             self._rewrite,
             self._marked,
+            self.producers if due else None,
         )
         self._under_way = plan
         return plan
@@ -256,7 +262,10 @@ class PartitionLog:
             del positions[: -_RECENT_MAX // 2]
         if self._first_append_us is None:
             self._first_append_us = plan.batches[0][3]
+        if plan.fresh or plan.checkpoint is not None:
+            self._unwritten = 0
         for stamps in plan.stamps:
+            self._unwritten += len(stamps)
             for stamp, count, base_offset in stamps:
                 self.producers.record(stamp, count, base_offset)
         self.next_offset = self.high_water = plan.next_offset
@@ -302,6 +311,13 @@ class PartitionLog:
                     plan.file.close()
         if not (isinstance(error, StreamerError) and error.retryable):
             self._stop(str(error))
+
+    def abandoned(self, reason: str) -> None:
+        """Take note that whoever ran a plan that writes is gone. If it was not given back, what
+        it did is unknown, and the log stops."""
+        if self._under_way is not None:
+            self._under_way = None
+            self._stop(reason)
 
     def _stop(self, reason: str) -> None:
         self.state, self._stopped_by = LogState.STOPPED, reason
@@ -440,27 +456,15 @@ class PartitionLog:
         `retention_bytes` are left, and by age those whose last batch is too old; none that has
         an offset from `floor` on. None where there is nothing to do.
         """
-        settings = self._settings
-        candidates = [s for s in self._sealed if floor is None or s.end_offset <= floor]
-        if not candidates:
-            return None
-        too_many = 0
-        if settings.retention_bytes is not None:
-            left = self.nbytes
-            for segment in candidates:
-                left -= segment.nbytes
-                if left < settings.retention_bytes:
-                    break
-                too_many += 1
-        before_us = None
-        if settings.retention_s is not None:
-            before_us = now_us - int(settings.retention_s * 1e6)
-        if not too_many:
-            appended_us = candidates[0].append_time_us
-            if before_us is None or (appended_us is not None and appended_us >= before_us):
-                return None
-        return RetentionPlan(
-            self._files, self.path, self._indexes, tuple(candidates), too_many, before_us
+        return choose(
+            self._files,
+            self.path,
+            self._indexes,
+            self._settings,
+            self._sealed,
+            self.nbytes,
+            now_us,
+            floor,
         )
 
     def retained(self, plan: RetentionPlan) -> None:

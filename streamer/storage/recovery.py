@@ -15,38 +15,33 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 
 import attrs
 
-from streamer.batch import FLAG_GROUPED, HEADER_BYTES, Batch, Codec, read_header
+from streamer.batch import Codec
 from streamer.errors import BadBatch, StorageDamaged
-from streamer.limits import MIB, BatchLimits
-from streamer.records import ProducerStamp
-from streamer.storage.files import NO_ROOM, TMP_SUFFIX, Files
+from streamer.limits import MIB
+from streamer.storage.files import Files, no_room
 from streamer.storage.frames import Frame, Gap, Window, walk
 from streamer.storage.index import SparseIndex
 from streamer.storage.marker import Marker, read_marker
 from streamer.storage.producers import ProducerTable
 from streamer.storage.rewrite import Rewrite
 from streamer.storage.segment import (
-    LOG_SUFFIX,
+    PRODUCERS_SUFFIX,
     LogSettings,
     Segment,
     file_path,
-    parse_name,
+    list_segments,
     read_producers,
+    sidecar_path,
     write_sidecars,
 )
+from streamer.storage.stamps import Stamps, frame_stamps
 
 #: A proven part up to this size is written again with the tail: that replaces the file in one
 #: rename, where a new segment at each unclean start would leave many small ones.
 _REWRITE_WHOLE_BYTES = 1 * MIB
-#: The frames' checks have passed, so they were within the limits of when they were written.
-_ANY = BatchLimits(batch_bytes=2**32, raw_bytes=2**32, records=2**32, ratio=2**32)
-
-#: Producer stamp, number of records, base offset.
-Stamps = Sequence[tuple[ProducerStamp, int, int]]
 
 
 @attrs.frozen
@@ -96,38 +91,13 @@ class Recovered:
     marked: bool = False
 
 
-def frame_stamps(frame: Frame, data: memoryview, codec: Codec) -> Stamps:
-    """Who wrote the records of the frame that fills `data`.
-
-    Raises:
-        BadBatch: the daemon grouped it, and its payload does not decode.
-    """
-    if not frame.flags & FLAG_GROUPED:
-        stamp = ProducerStamp(frame.producer_id, frame.epoch, frame.sequence)
-        return [(stamp, frame.count, frame.base_offset)] if frame.producer_id else []
-    batch = Batch(read_header(data, _ANY), bytes(data[:HEADER_BYTES]), data[HEADER_BYTES:])
-    runs: list[tuple[ProducerStamp, int, int]] = []
-    following: list[int] | None = None
-    for offset, found in enumerate(codec.decode(batch).producers or (), frame.base_offset):
-        if found is None:
-            following = None
-        elif found == following:
-            stamp, count, base = runs[-1]
-            runs[-1] = (stamp, count + 1, base)
-            following[2] += 1
-        else:
-            runs.append((ProducerStamp(*found), 1, offset))
-            following = [found[0], found[1], found[2] + 1]
-    return runs
-
-
 def recover(files: Files, path: str, settings: LogSettings, codec: Codec) -> Recovered:
     """Find out what the partition in the directory `path` holds, and make it durable.
 
     Raises:
         OSError: the disk is at fault. Nothing is lost by that, and it can be tried again.
     """
-    segments = _segments(files, path)
+    segments = list_segments(files, path)
     marker = read_marker(files, path)
     opening = _Opening(files, path, segments, settings, codec)
     if not segments:
@@ -144,31 +114,25 @@ def recover(files: Files, path: str, settings: LogSettings, codec: Codec) -> Rec
     return opening.clean(marker)
 
 
-def _segments(files: Files, path: str) -> list[Segment]:
-    """The partition's segments in order; what a crash has left over is removed."""
-    names = files.listdir(path)
-    parsed = [(name, parse_name(name)) for name in names]
-    bases = sorted(found[0] for _, found in parsed if found and found[1] == LOG_SUFFIX)
-    known = set(bases)
-    for name, found in parsed:
-        if name.endswith(TMP_SUFFIX) or (found and found[0] not in known):
-            files.unlink(f"{path}/{name}")
-    paths = [file_path(path, base) for base in bases]
-    ends = [*bases[1:], -1][: len(bases)]
-    return [
-        Segment(where, base, end, files.size(where))
-        for where, base, end in zip(paths, bases, ends, strict=False)
-    ]
-
-
 class _Tail:
     """Takes in the last segment's frames; `index` and `producers` lag behind, at the offset up to
-    which the frames read so far prove that the log was durable."""
+    which the frames read so far prove that the log was durable.
 
-    def __init__(self, index: SparseIndex, producers: ProducerTable) -> None:
+    `checkpoint` is the producer table as of some offset in the segment: who wrote what is before
+    it need not be asked. It is None once it was used.
+    """
+
+    def __init__(
+        self,
+        index: SparseIndex,
+        producers: ProducerTable,
+        checkpoint: tuple[int, ProducerTable] | None,
+    ) -> None:
         self.index = index
         self.producers = producers
         self.proven = index.end_offset
+        self.checkpoint = checkpoint
+        self.stamps_from = 0 if checkpoint is None else checkpoint[0]
         self.pending: deque[tuple[Frame, Stamps]] = deque()
         self.pending_bytes = 0
 
@@ -181,6 +145,11 @@ class _Tail:
             while self.pending[0][0].next_offset <= vouched:
                 self._settle(self.index, *self.pending.popleft())
 
+    def is_short(self) -> bool:
+        """Whether what was read ends before the checkpoint."""
+        last = self.pending[-1][0].next_offset if self.pending else self.index.end_offset
+        return last < self.stamps_from
+
     def settle(self, index: SparseIndex) -> None:
         """Take the unproven ones as well, into `index`."""
         while self.pending:
@@ -191,6 +160,8 @@ class _Tail:
         index.add_frame(frame)
         for stamp, count, base_offset in stamps:
             self.producers.record(stamp, count, base_offset)
+        if self.checkpoint is not None and index.end_offset >= self.checkpoint[0]:
+            self.producers, self.checkpoint = self.checkpoint[1], None
 
 
 @attrs.frozen
@@ -242,27 +213,52 @@ class _Opening:
         """Read the last segment whole, cut a torn tail, and write the unproven part again."""
         producers, damage = self._producers()
         last = self.segments[-1]
-        tail = _Tail(SparseIndex(last.base_offset, self.settings.index_bytes), producers)
-        gap: Gap | None = None
-        file = self.files.open_read(last.path)
-        try:
-            for found in walk(Window(file, last.nbytes), 0, last.base_offset):
-                if isinstance(found, Gap):
-                    gap = gap or found
-                elif gap is None:
-                    tail.add(found[1], frame_stamps(found[1], found[2], self.codec))
-                elif gap.first_offset < found[1].high_water <= found[1].base_offset:
-                    return self.damaged(None)
-        except BadBatch:
+        checkpoint = read_producers(self.files, last, self.settings)
+        if checkpoint is not None and checkpoint[0] <= last.base_offset:
+            checkpoint = None
+        read = self._read_last(producers, checkpoint)
+        if read is not None and read[0].is_short():
+            # The checkpoint speaks of records that are gone, and others will have their offsets:
+            # it must be gone as well, durably, before the first append.
+            self.files.unlink(sidecar_path(last.path, PRODUCERS_SUFFIX))
+            self.files.sync_dir(self.path)
+            producers, damage = self._producers()
+            read = self._read_last(producers, None)
+        if read is None:
             return self.damaged(None)
-        finally:
-            file.close()
+        tail, gap = read
         cut: tuple[DamagedRange, ...] = ()
         if gap is not None:
             nbytes = last.nbytes - gap.position
             first = gap.first_offset
             cut = (DamagedRange(last.path, gap.position, nbytes, first, None, gap.reason),)
         return self._rewritten(tail, cut, damage)
+
+    def _read_last(
+        self, producers: ProducerTable, checkpoint: tuple[int, ProducerTable] | None
+    ) -> tuple[_Tail, Gap | None] | None:
+        """Read the last segment up to its first gap; None where that is no torn tail."""
+        last = self.segments[-1]
+        index = SparseIndex(last.base_offset, self.settings.index_bytes)
+        tail = _Tail(index, producers, checkpoint)
+        gap: Gap | None = None
+        file = self.files.open_read(last.path)
+        try:
+            for found in walk(Window(file, last.nbytes), 0, last.base_offset):
+                if isinstance(found, Gap):
+                    gap = gap or found
+                    continue
+                _, frame, data = found
+                if gap is None:
+                    known = frame.base_offset < tail.stamps_from
+                    tail.add(frame, () if known else frame_stamps(frame, data, self.codec))
+                elif gap.first_offset < frame.high_water <= frame.base_offset:
+                    return None
+        except BadBatch:
+            return None
+        finally:
+            file.close()
+        return tail, gap
 
     def _rewritten(
         self, tail: _Tail, cut: tuple[DamagedRange, ...], damage: tuple[DamagedRange, ...]
@@ -273,7 +269,8 @@ class _Opening:
             nbytes = proven_bytes + tail_bytes
             rewrite = Rewrite(self.files, last.path, 0, nbytes, last.path, None)
         else:
-            beside = (active, tail.producers.copy())
+            # With a checkpoint of later on, nothing tells who had written what by then.
+            beside = (active, tail.producers.copy()) if tail.checkpoint is None else None
             target = file_path(self.path, proven)
             rewrite = Rewrite(self.files, last.path, proven_bytes, tail_bytes, target, beside)
             sealed.append(Segment(last.path, last.base_offset, proven, proven_bytes))
@@ -302,8 +299,12 @@ class _Opening:
         table: ProducerTable | None = None
         known = len(self.segments) - 1
         while known and table is None:
-            table = read_producers(self.files, self.segments[known - 1], self.settings)
-            known -= table is None
+            before = self.segments[known - 1]
+            said = read_producers(self.files, before, self.settings)
+            if said is not None and said[0] == before.end_offset:
+                table = said[1]
+            else:
+                known -= 1
         table = table or ProducerTable(self.settings.producers)
         damage: list[DamagedRange] = []
         for segment in self.segments[known:-1]:
@@ -353,7 +354,7 @@ def _run(rewrite: Rewrite) -> bool:
     try:
         rewrite.run()
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if not no_room(error):
             raise
         return False
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 import attrs
 
@@ -12,6 +13,7 @@ from streamer.storage.segment import (
     INDEX_SUFFIX,
     PRODUCERS_SUFFIX,
     IndexCache,
+    LogSettings,
     Segment,
     sidecar_path,
 )
@@ -43,7 +45,6 @@ class RetentionPlan:
                 if number >= self.too_many and not self._expired(segment):
                     break
                 self._remove(segment)
-                self.removed.append(segment)
             if self.removed:
                 self.files.sync_dir(self.directory)
         except OSError as error:
@@ -59,6 +60,38 @@ class RetentionPlan:
     def _remove(self, segment: Segment) -> None:
         # The log file first: sidecars without one are left-overs, and removed at the next start.
         self.files.unlink(segment.path)
+        self.removed.append(segment)
         for suffix in (INDEX_SUFFIX, PRODUCERS_SUFFIX):
             with contextlib.suppress(FileNotFoundError):
                 self.files.unlink(sidecar_path(segment.path, suffix))
+
+
+def choose(
+    files: Files,
+    directory: str,
+    indexes: IndexCache,
+    settings: LogSettings,
+    sealed: Sequence[Segment],
+    nbytes: int,
+    now_us: int,
+    floor: int | None,
+) -> RetentionPlan | None:
+    """Decide which of a log's sealed segments may go; `nbytes` is the size of the whole log."""
+    candidates = tuple(s for s in sealed if floor is None or s.end_offset <= floor)
+    if not candidates:
+        return None
+    too_many = 0
+    if settings.retention_bytes is not None:
+        for segment in candidates:
+            nbytes -= segment.nbytes
+            if nbytes < settings.retention_bytes:
+                break
+            too_many += 1
+    before_us = None
+    if settings.retention_s is not None:
+        before_us = now_us - int(settings.retention_s * 1e6)
+    if not too_many:
+        appended_us = candidates[0].append_time_us
+        if before_us is None or (appended_us is not None and appended_us >= before_us):
+            return None
+    return RetentionPlan(files, directory, indexes, candidates, too_many, before_us)

@@ -12,7 +12,7 @@ import os
 import attrs
 
 from streamer.limits import MIB
-from streamer.storage.files import TMP_SUFFIX, File, Files
+from streamer.storage.files import File, Files, new_file
 from streamer.storage.index import SparseIndex
 from streamer.storage.producers import ProducerTable
 from streamer.storage.segment import write_sidecars
@@ -40,20 +40,14 @@ class Rewrite:
         May be interrupted anywhere and begun again, since a segment ends where the next begins.
 
         Raises:
-            OSError: the disk is full (see `NO_ROOM`) or at fault; the log is as it was.
+            OSError: the disk is full (see `no_room`) or at fault; the log is as it was.
         """
-        files, temporary = self.files, self.target + TMP_SUFFIX
-        if files.exists(temporary):
-            files.unlink(temporary)
+        files = self.files
         source = files.open(self.source)
         try:
-            target = files.create(temporary)
-            try:
+            with new_file(files, self.target) as target:
                 self._copy(source, target)
                 target.sync()
-            finally:
-                target.close()
-            files.rename(temporary, self.target)
             files.sync_dir(os.path.dirname(self.target))
             if self.target != self.source:
                 source.truncate(self.position)

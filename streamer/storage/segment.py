@@ -6,7 +6,9 @@ and of a recovery interruptible. Every segment but the last is sealed: it was du
 the next one was made, and is never written again.
 
 Beside a sealed `N.log` stand `N.index` and `N.producers`, the producer table as of the segment's
-END. Both are only caches of the log: missing, bad or stale ones are made again from it.
+END. Both are only caches of the log: missing, bad or stale ones are made again from it. The last
+segment may have an `N.producers` too, of some offset in it: a checkpoint, without which a start
+would have to decode every batch of the segment that the daemon grouped.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import attrs
 from streamer.errors import StorageDamaged
 from streamer.limits import MIB, BatchLimits
 from streamer.storage import sidecar
-from streamer.storage.files import NO_ROOM, Files
+from streamer.storage.files import TMP_SUFFIX, Files, new_file, no_room
 from streamer.storage.frames import Gap, Window, walk
 from streamer.storage.index import SparseIndex
 from streamer.storage.producers import ProducerTable
@@ -38,7 +40,8 @@ class LogSettings:
     """How one partition's log is kept.
 
     `index_bytes` is the distance of index entries; `retention_bytes` and `retention_s` bound what
-    is kept (None: for ever), in whole segments; `producers` is how many are remembered.
+    is kept (None: for ever), in whole segments; `producers` is how many are remembered, and
+    `checkpoint_records` after how many idempotent appends they are written down in between.
     """
 
     segment_bytes: int = 64 * MIB
@@ -46,6 +49,7 @@ class LogSettings:
     retention_bytes: int | None = None
     retention_s: float | None = None
     producers: int = 10_000
+    checkpoint_records: int = 100_000
     limits: BatchLimits = attrs.field(factory=BatchLimits)
 
 
@@ -76,26 +80,71 @@ def sidecar_path(segment_path: str, suffix: str) -> str:
     return segment_path.removesuffix(LOG_SUFFIX) + suffix
 
 
+def list_segments(files: Files, path: str) -> list[Segment]:
+    """The partition's segments in order; what a crash has left over is removed."""
+    names = files.listdir(path)
+    parsed = [(name, parse_name(name)) for name in names]
+    bases = sorted(found[0] for _, found in parsed if found and found[1] == LOG_SUFFIX)
+    known = set(bases)
+    left = [
+        name
+        for name, found in parsed
+        if name.endswith(TMP_SUFFIX) or (found and found[0] not in known)
+    ]
+    for name in left:
+        files.unlink(f"{path}/{name}")
+    if left:
+        # None may come back beside a log that is made again under the same name.
+        files.sync_dir(path)
+    paths = [file_path(path, base) for base in bases]
+    ends = [*bases[1:], -1][: len(bases)]
+    return [
+        Segment(where, base, end, files.size(where))
+        for where, base, end in zip(paths, bases, ends, strict=False)
+    ]
+
+
 # ------------------------------------------------------------------------------------- sidecars
 
 
 def write_sidecars(
     files: Files, segment_path: str, index: SparseIndex, producers: ProducerTable
 ) -> None:
-    """Write both; a full disk is no reason to fail, since the log can replace them.
+    """Write both, durably; a full disk is no reason to fail, since the log can replace them.
 
     Raises:
         OSError: the disk is at fault.
     """
-    snapshot = sidecar.pack(
-        _PRODUCERS_KIND, {"end": index.end_offset, "producers": producers.snapshot()}
-    )
     try:
-        files.replace(sidecar_path(segment_path, PRODUCERS_SUFFIX), snapshot)
+        path = sidecar_path(segment_path, PRODUCERS_SUFFIX)
+        files.replace(path, _pack_producers(index.end_offset, producers))
         files.replace(sidecar_path(segment_path, INDEX_SUFFIX), index.to_bytes())
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if not no_room(error):
             raise
+
+
+def write_checkpoint(
+    files: Files, segment_path: str, end_offset: int, producers: ProducerTable
+) -> None:
+    """Write the producers as of `end_offset`. Not synced: it saves time after a process died, and
+    after a power cut it is there or not. A full disk is no reason to fail.
+
+    Raises:
+        OSError: the disk is at fault.
+    """
+    path = sidecar_path(segment_path, PRODUCERS_SUFFIX)
+    try:
+        with new_file(files, path) as file:
+            file.write_at(0, [_pack_producers(end_offset, producers)])
+    except OSError as error:
+        if not no_room(error):
+            raise
+
+
+def _pack_producers(end_offset: int, producers: ProducerTable) -> bytes:
+    content = {"end": end_offset, "producers": producers.snapshot()}
+    return sidecar.pack(_PRODUCERS_KIND, content)
 
 
 def parse_producers(data: bytes, table: ProducerTable) -> int:
@@ -112,12 +161,14 @@ def parse_producers(data: bytes, table: ProducerTable) -> int:
     return end
 
 
-def read_producers(files: Files, segment: Segment, settings: LogSettings) -> ProducerTable | None:
-    """The producer table as of the segment's end, or None where the sidecar does not tell."""
+def read_producers(
+    files: Files, segment: Segment, settings: LogSettings
+) -> tuple[int, ProducerTable] | None:
+    """What the sidecar says: (as of which offset, the table), or None where it says nothing."""
     table = ProducerTable(settings.producers)
     try:
         data = files.read(sidecar_path(segment.path, PRODUCERS_SUFFIX))
-        return table if parse_producers(data, table) == segment.end_offset else None
+        return parse_producers(data, table), table
     except (OSError, StorageDamaged):
         return None
 

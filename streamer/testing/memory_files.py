@@ -30,7 +30,7 @@ from contextlib import AbstractContextManager, contextmanager
 import attrs
 
 from streamer.errors import DirectoryLocked
-from streamer.storage.files import Buffer, replace_file
+from streamer.storage.files import Buffer, SyncFailed, replace_file
 
 SECTOR_BYTES = 512
 _UNLIMITED = 2**50
@@ -423,7 +423,8 @@ class MemoryFiles:
             error = disk.failing_calls.pop(number, None) or self._planned(operation)
             if error is not None:
                 failing()
-                raise OSError(error, os.strerror(error), path)
+                kind = SyncFailed if operation.startswith("sync") else OSError
+                raise kind(error, os.strerror(error), path)
             yield
 
     def _fence(self, process: int | None, path: str) -> None:

@@ -11,7 +11,9 @@ whose bulk is one byte string are decoded without counting their items first.
 from __future__ import annotations
 
 import enum
-from typing import Any, ClassVar
+import itertools
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import attrs
 
@@ -303,6 +305,37 @@ _FLAT: frozenset[type[Frame]] = frozenset(
 )
 
 
+class _Shape(NamedTuple):
+    """What is left to check once the types of all fields are known to be allowed together."""
+
+    ints: tuple[tuple[int, int], ...]
+    checks: tuple[tuple[int, Callable[[Any], bool]], ...]
+
+    def holds(self, parts: list[Any]) -> bool:
+        for index, below in self.ints:
+            if not 0 <= parts[index] < below:
+                return False
+        return all(check(parts[index]) for index, check in self.checks)
+
+
+def _shapes(cls: type[Frame]) -> dict[tuple[type, ...], _Shape]:
+    """The shapes of a kind by the types of its fields: one look-up instead of one a field."""
+    return {
+        types: _Shape(
+            tuple((index, cls.FIELDS[index].below) for index, of in enumerate(types) if of is int),
+            tuple(
+                (index, kind.check)
+                for index, kind in enumerate(cls.FIELDS)
+                if kind.check is not None
+            ),
+        )
+        for types in itertools.product(*[kind.types for kind in cls.FIELDS])
+    }
+
+
+_SHAPES = {cls: _shapes(cls) for cls in FRAMES}
+
+
 def bytes_max(cls: type[Frame], frame_bytes: int) -> int:
     """The longest that a frame of this kind may be where the session allows `frame_bytes`."""
     return frame_bytes if cls in BULK else min(frame_bytes, SMALL_FRAME_BYTES)
@@ -350,6 +383,14 @@ def decode(data: bytes) -> Frame:
     except cbor.CBORError as error:
         raise RemoteProtocolError(f"frame is no CBOR of ours: {error}") from error
     del parts[0]
+    shape = _SHAPES[cls].get(tuple(map(type, parts)))
+    if shape is None or not shape.holds(parts):
+        _refuse(cls, parts)
+    return cls(*parts)
+
+
+def _refuse(cls: type[Frame], parts: list[Any]) -> NoReturn:
+    """Say which field is not as it must be."""
     for value, kind, field in zip(parts, cls.FIELDS, _NAMES[cls], strict=True):
         name, types, below, check = kind
         of = type(value)
@@ -359,7 +400,7 @@ def decode(data: bytes) -> Frame:
             or (check is not None and not check(value))
         ):
             raise RemoteProtocolError(f"{cls.__name__} frame: field {field} is not {name}")
-    return cls(*parts)
+    raise AssertionError("a shape refused what no field does")
 
 
 def _check_long(cls: type[Frame], data: bytes, flat: bool) -> None:

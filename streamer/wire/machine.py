@@ -124,10 +124,23 @@ class Connection:
 
     def __init__(self, role: Role, frame_bytes: int) -> None:
         self.role = role
+        self._peer = role.peer
         self.state = State.GREETING
         self.frame_bytes = frame_bytes
         self._frame_bytes_peer = frame_bytes
         self._write_broke = False
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        # The rows of the tables that hold now: looked up for each state and not for each frame.
+        self._state = state
+        peer = (self._peer, state)
+        self._ours = MOVES.get((self.role, state), _NOTHING)
+        self._theirs = {**CROSSING.get(peer, _NOTHING), **MOVES.get(peer, _NOTHING)}
 
     def __repr__(self) -> str:
         return f"<Connection {self.role.value} {self.state.value}>"
@@ -146,13 +159,14 @@ class Connection:
             if len(data) > self.frame_bytes:
                 raise FrameTooLarge(f"frame of {len(data)} bytes, allowed are {self.frame_bytes}")
             frame = frames.decode(data)
-            state = self._next(frame, self.role.peer, RemoteProtocolError)
+            state = self._next(frame, self._theirs, self._peer, RemoteProtocolError)
             self._greeting(frame)
         except ProtocolError:
             if self.state is not State.CLOSED:
                 self.state = State.ERROR
             raise
-        self.state = state
+        if state is not self._state:
+            self.state = state
         return frame
 
     def send(self, frame: Frame) -> bytes:
@@ -163,14 +177,15 @@ class Connection:
         """
         if self._write_broke:
             raise LocalProtocolError("a write broke off: nothing may follow it")
-        state = self._next(frame, self.role, LocalProtocolError)
+        state = self._next(frame, self._ours, self.role, LocalProtocolError)
         data = frames.encode(frame)
         allowed = frames.bytes_max(type(frame), self._frame_bytes_peer)
         if len(data) > allowed:
             raise LocalProtocolError(
                 f"{type(frame).__name__} frame of {len(data)} bytes, allowed are {allowed}"
             )
-        self.state = state
+        if state is not self._state:
+            self.state = state
         return data
 
     def send_failed(self) -> None:
@@ -183,18 +198,17 @@ class Connection:
         """The transport is closed, by either side."""
         self.state = State.CLOSED
 
-    def _next(self, frame: Frame, sender: Role, error: type[ProtocolError]) -> State:
+    def _next(
+        self, frame: Frame, row: Mapping[Move, State], sender: Role, error: type[ProtocolError]
+    ) -> State:
         """The state after `frame`, or `error`: the one place where illegal moves fail."""
         move: Move = type(frame)
         if move is frames.Failed and frame.fatal:  # type: ignore[attr-defined]
             move = Fatal
-        where = (sender, self.state)
-        state = MOVES.get(where, _NOTHING).get(move)
-        if state is None and sender is not self.role:
-            state = CROSSING.get(where, _NOTHING).get(move)
+        state = row.get(move)
         if state is None:
             raise error(
-                f"{move.__name__} frame from the {sender.value} in state {self.state.value}"
+                f"{move.__name__} frame from the {sender.value} in state {self._state.value}"
             )
         return state
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
+from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -21,6 +23,7 @@ from streamer.client.connect import Client, open_client
 from streamer.client.link import LinkSettings
 from streamer.errors import (
     BadRequest,
+    ConnectionFailed,
     Draining,
     Fenced,
     OffsetConflict,
@@ -79,16 +82,16 @@ class Stored:
             raise OutOfSequence(f"sequence {stamp.sequence}, expected {next_sequence}")
         return None
 
-    def append(self, batch: Batch, stamp: ProducerStamp | None, expected: int | None) -> tuple:
+    def append(
+        self, batch: Batch, stamp: ProducerStamp | None, expected: int | None
+    ) -> tuple[int, bool]:
         duplicate = self.check(stamp, batch.count)
         if duplicate is not None:
             return duplicate
         if expected is not None and expected != self.next_offset:
             raise OffsetConflict(f"expected {expected}, goes on at {self.next_offset}")
         offset = self.next_offset
-        self.batches.append(
-            batch.placed(base_offset=offset, append_time_us=1, high_water=offset)
-        )
+        self.batches.append(batch.placed(base_offset=offset, append_time_us=1, high_water=offset))
         self.next_offset += batch.count
         if stamp is not None:
             ranges = self.producers.get(stamp.producer_id, (0, 0, {}))[2]
@@ -229,7 +232,14 @@ class Session:
                 stamp = ProducerStamp(frame.producer_id, frame.epoch, frame.sequence)
             known = stamp if stamp.producer_id else None
             offset, duplicate = partition.append(batch, known, frame.expected)
-            row = [frame.request, frame.partition, offset, batch.count, daemon.level, int(duplicate)]
+            row = [
+                frame.request,
+                frame.partition,
+                offset,
+                batch.count,
+                daemon.level,
+                int(duplicate),
+            ]
             return frames.Acks(0, [row])
         except StreamerError as error:
             return failed(frame.request, error)
@@ -281,9 +291,7 @@ class Session:
 
 
 def failed(request: int | None, error: StreamerError, *, fatal: bool = False) -> frames.Failed:
-    return frames.Failed(
-        request, error.code, error.message, error.retryable, fatal, error.detail
-    )
+    return frames.Failed(request, error.code, error.message, error.retryable, fatal, error.detail)
 
 
 class Daemon:
@@ -321,8 +329,6 @@ class Daemon:
         self.dialled += 1
         await trio.lowlevel.checkpoint()
         if self.down:
-            from streamer.errors import ConnectionFailed
-
             raise ConnectionFailed("nobody answers")
         ours, theirs = self.pair()
         session = Session(self, RawTransport(theirs, self.limits.frame_bytes))
@@ -344,10 +350,10 @@ class Daemon:
         for session in self.sessions:
             session.release()
 
-    def connect(self, **settings: object) -> object:
+    def connect(self, **settings: Any) -> AbstractAsyncContextManager[Client]:
         return open_client(
             self.dial,
-            LinkSettings(**settings),  # type: ignore[arg-type]
+            LinkSettings(**settings),
             rng=random.Random(5),
             now_us=lambda: 1_000_000,
         )
@@ -369,7 +375,7 @@ class Daemon:
     def produced(self) -> list[Frame]:
         return [f for f in self.seen if isinstance(f, frames.Produce | frames.ProduceRecords)]
 
-    def admin(self, verb: str, args: dict) -> object:
+    def admin(self, verb: str, args: dict[str, Any]) -> object:
         if verb == "stream":
             self.partition(args["stream"])
             return self._describe(args["stream"])
@@ -426,8 +432,19 @@ class Daemon:
         }
 
 
+def _run(*args: Any, clock: trio.abc.Clock | None, **options: Any) -> Any:
+    return trio.run(*args, clock=clock or trio.testing.MockClock(autojump_threshold=0), **options)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test of this folder runs on a clock that jumps to the next deadline."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.trio(run=_run), append=False)
+
+
 @pytest.fixture
-async def daemon(nursery: trio.Nursery, autojump_clock: object) -> Daemon:
+async def daemon(nursery: trio.Nursery) -> Daemon:
     """A daemon in memory."""
     return Daemon(nursery)
 
@@ -435,5 +452,5 @@ async def daemon(nursery: trio.Nursery, autojump_clock: object) -> Daemon:
 @pytest.fixture
 async def client(daemon: Daemon) -> AsyncIterator[Client]:
     """A client that is connected to it."""
-    async with daemon.connect() as client:  # type: ignore[attr-defined]
+    async with daemon.connect() as client:
         yield client

@@ -36,8 +36,11 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-@pytest.mark.parametrize("transport", ["ws", "tcp", "unix"])
+@pytest.mark.parametrize(
+    ("transport", "path"),
+    [*(("ws", path) for path in FILES), ("tcp", SAMPLE), ("unix", SAMPLE)],
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_log_files_come_back(
     daemon: OwnDaemon, shell_at: type[Shell], path: Path, transport: str
 ) -> None:
@@ -153,6 +156,7 @@ def test_a_line_that_is_too_long_is_named_and_what_was_acked_is_said(shell: Shel
 def test_a_file_that_is_not_there_is_named(shell: Shell) -> None:
     result = shell("produce", "x", "no such file", status=74)
     assert result.stderr == b"streamer: no such file: No such file or directory\n"
+    assert result.stdout == b""
 
 
 def test_a_stream_that_is_not_there_is_named(shell: Shell) -> None:

@@ -62,8 +62,12 @@ class Printer:
     """Puts batches on standard output until `count` records are through (None: no end)."""
 
     def __init__(self, output: Output, as_json: bool, count: int | None) -> None:
+        import trio
+
         from streamer_tools.lines import LineJoiner
 
+        #: Set when the last record that is wanted has been written.
+        self.done = trio.Event()
         self._output = output
         self._as_json = as_json
         self._left = count
@@ -82,8 +86,12 @@ class Printer:
         # Decided before the wait below: readers of other partitions come meanwhile.
         if self._left is not None:
             self._left -= count
+        last = self.full
         data = self._objects(batch, count) if self._as_json else self._lines(batch, count)
         await self._output.write(data)
+        # Whoever waits for output after this one has nothing to write.
+        if last:
+            self.done.set()
 
     def _lines(self, batch: ReceivedBatch, count: int) -> bytes:
         headers = batch.headers
@@ -118,6 +126,9 @@ async def _consume(
         async with trio.open_nursery() as nursery:
             for number in partitions:
                 nursery.start_soon(_read, client, stream, number, start, True, printer)
+            if not printer.full:
+                await printer.done.wait()
+            nursery.cancel_scope.cancel()
 
 
 async def _partitions(client: Client, stream: str) -> list[int]:

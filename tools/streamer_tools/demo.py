@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import tempfile
+import time
 from itertools import cycle
 from pathlib import Path
 
@@ -124,11 +125,12 @@ async def _watch(url: str) -> None:
     import trio
 
     from streamer.client import connect
-    from streamer_tools.queues import Display
+    from streamer_tools.queues import Display, Rates
 
     interval_s = _LIVE_S if is_terminal("stdout") else _PRINTED_S
+    rates = Rates()
     async with connect(url) as client:
         with Display(as_json=False, live=True) as display:
             while True:
-                display.update(await client.admin("queues", {}))
+                display.update(rates.look(await client.queues(), time.monotonic()))
                 await trio.sleep(interval_s)

@@ -11,12 +11,12 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
-from streamer_tools.exits import MEANINGS, Exit, told
+from streamer_tools.exits import MEANINGS, Exit, Told, told
 
 #: command: (module of `streamer_tools`, one line of help). The module's `command` is the command.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -64,6 +64,14 @@ class Cli(Lazy):
         with formatter.section("Exit statuses"):
             formatter.write_dl([(str(int(status)), text) for status, text in MEANINGS.items()])
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _closed_pipe_told():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _closed_pipe_told():
+            return super().invoke(ctx)
+
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         """Run, and leave through `SystemExit` with the status of `exits.MEANINGS`."""
         extra["standalone_mode"] = False
@@ -89,9 +97,7 @@ def _status(call: Any) -> int:
         who = "" if story.status is Exit.CONFIG else "streamer: "
         for line in story.lines:
             click.echo(f"{who}{line}", err=True)
-        with contextlib.suppress(OSError):
-            _flush()
-        _forget_stdout(error)
+        _forget_broken_output()
         return story.status
     return outcome if isinstance(outcome, int) else Exit.OK
 
@@ -101,13 +107,23 @@ def _flush() -> None:
         sys.stdout.flush()
 
 
-def _forget_stdout(error: BaseException) -> None:
+def _forget_broken_output() -> None:
     """Where standard output is broken, keep the interpreter from flushing into it once more."""
-    if isinstance(error, OSError) and sys.stdout is not None:
-        with contextlib.suppress(OSError, ValueError):
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, sys.stdout.fileno())
-            os.close(null)
+    try:
+        _flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+@contextlib.contextmanager
+def _closed_pipe_told() -> Iterator[None]:
+    """A broken pipe as `Told`: as an `OSError` click would leave with status 1 by itself."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise Told(Exit.OK) from error
 
 
 @click.command(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})

@@ -20,6 +20,16 @@ _UNITS = {"k": 1024, "m": 1024**2, "g": 1024**3}
 Position = Literal["earliest", "latest"] | int | datetime
 
 
+def _checked_url(_: click.Context, __: click.Parameter, url: str) -> str:
+    from streamer.addresses import FORMS, parse
+
+    try:
+        parse(url)
+    except ValueError as error:
+        raise click.BadParameter(f"{url!r}: {error}; it is {FORMS}") from error
+    return url
+
+
 def url_option(command: _Command) -> _Command:
     """`--url`: the daemon's address."""
     return click.option(
@@ -27,6 +37,7 @@ def url_option(command: _Command) -> _Command:
         envvar="STREAMER_URL",
         default=DEFAULT_URL,
         show_default=True,
+        callback=_checked_url,
         metavar="URL",
         help="The daemon: ws://HOST:PORT, tcp://HOST:PORT or unix:PATH (or STREAMER_URL).",
     )(command)

@@ -8,12 +8,12 @@ block ends it: SIGTERM first, SIGKILL where that takes too long.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -129,14 +129,28 @@ def own_daemon(parent: Path | None = None, arguments: Sequence[str] = ()) -> Ite
     # A Unix socket's path has at most 107 bytes, so it does not go below an unknown parent.
     runtime = Path(tempfile.mkdtemp(prefix="streamer-"))
     try:
-        daemon = start(home / "data", runtime / "socket", arguments)
-        try:
-            yield daemon
-        finally:
-            _end_process(daemon.process)
+        with _terminated_as_interrupted():
+            daemon = start(home / "data", runtime / "socket", arguments)
+            try:
+                yield daemon
+            finally:
+                _end_process(daemon.process)
     finally:
         shutil.rmtree(home, ignore_errors=True)
         shutil.rmtree(runtime, ignore_errors=True)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM as Ctrl-C, which trio knows how to deliver: else the daemon would outlive us."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _end_process(process: subprocess.Popen[bytes]) -> None:
@@ -148,13 +162,3 @@ def _end_process(process: subprocess.Popen[bytes]) -> None:
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
         process.kill()
         process.wait()
-
-
-def holds(directory: Path) -> int:
-    """Bytes of all files below `directory`, as the file system counts them (blocks)."""
-    total = 0
-    for path, _, names in os.walk(directory):
-        for name in names:
-            with suppress(FileNotFoundError):
-                total += os.stat(os.path.join(path, name)).st_blocks * 512
-    return total

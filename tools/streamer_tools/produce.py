@@ -31,12 +31,12 @@ _BATCH_BYTES = 512 * 1024
 
 @attrs.define
 class Tally:
-    """What has been acknowledged so far, and when it began."""
+    """What has been acknowledged so far; `begin` is set once there is a daemon to send to."""
 
     records: int = 0
     nbytes: int = 0
     batches: int = 0
-    begin: float = attrs.field(factory=time.monotonic)
+    begin: float | None = None
     #: Partition: (first offset, next offset).
     offsets: dict[int, tuple[int, int]] = attrs.field(factory=dict)
     level: str | None = None
@@ -73,7 +73,8 @@ def command(stream: str, file: str, partition: int | None, url: str, as_json: bo
         with open_input(file) as descriptor, _progress(file, descriptor) as advance:
             trio.run(_produce, url, stream, partition, descriptor, tally, advance)
     finally:
-        _tell(stream, tally, as_json)
+        if tally.begin is not None:
+            _tell(stream, tally, time.monotonic() - tally.begin, as_json)
 
 
 async def _produce(
@@ -123,8 +124,7 @@ def _progress(file: str, descriptor: int) -> Iterator[Callable[[int], None]]:
         yield lambda nbytes: progress.advance(task, nbytes)
 
 
-def _tell(stream: str, tally: Tally, as_json: bool) -> None:
-    seconds = time.monotonic() - tally.begin
+def _tell(stream: str, tally: Tally, seconds: float, as_json: bool) -> None:
     if as_json:
         print_json(_as_json(stream, tally, seconds))
         return

@@ -1,7 +1,12 @@
-"""`streamer queues`: what waits in front of each stage, against its limits."""
+"""`streamer queues`: what waits in front of each stage, against its limits.
+
+Rules: the daemon tells totals and keeps no account of who looks; a rate is the difference of two
+looks, taken here. So a single look is two, a short time apart.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,8 +15,12 @@ import click
 from streamer_tools import show
 from streamer_tools.options import is_terminal, json_option, print_json, url_option
 
+#: Between the two looks that make one.
+_GLANCE_S = 0.25
+
 COLUMNS = (
     show.Column("pipeline", "pipeline"),
+    show.Column("state", "state"),
     show.Column("place", "place"),
     show.Column("stage", "stage"),
     show.Column("items", "items", show.figure),
@@ -21,6 +30,19 @@ COLUMNS = (
     show.Column("of bytes", "bytes_max", show.size),
     show.Column("most bytes", "bytes_seen", show.size),
     show.Column("waiting", "senders_waiting", show.figure),
+    show.Column("items per s", "rate", show.figure),
+    show.Column("bytes per s", "bytes_rate", show.size),
+    show.Column("oldest", "oldest_s", show.age),
+)
+#: The same for a person, who has 80 columns or a few more.
+BRIEF = (
+    show.Column("pipeline", "pipeline"),
+    show.Column("stage", "where"),
+    show.Column("items", "items_of"),
+    show.Column("most", "items_seen", show.figure),
+    show.Column("bytes", "bytes_of"),
+    show.Column("most", "bytes_seen", show.size),
+    show.Column("wait", "senders_waiting", show.figure),
     show.Column("per s", "rate", show.figure),
     show.Column("oldest", "oldest_s", show.age),
 )
@@ -55,13 +77,40 @@ async def _show(url: str, watch: bool, interval_s: float, as_json: bool) -> None
 
     from streamer.client import connect
 
+    rates = Rates()
     async with connect(url) as client:
+        rates.look(await client.queues(), time.monotonic())
         with Display(as_json, live=watch) as display:
+            await trio.sleep(min(_GLANCE_S, interval_s))
             while True:
-                display.update(await client.admin("queues", {}))
+                display.update(rates.look(await client.queues(), time.monotonic()))
                 if not watch:
                     return
                 await trio.sleep(interval_s)
+
+
+class Rates:
+    """Adds to each look what went through each channel since the last one, by the second."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[str, str], tuple[float, int, int]] = {}
+
+    def look(self, pipelines: Sequence[Mapping[str, Any]], now: float) -> Sequence[Any]:
+        """The same with `rate` (items/s) and `bytes_rate` in each channel; None the first time.
+
+        `now` is in seconds, of a clock that only goes forward.
+        """
+        for pipeline in pipelines:
+            for stage in pipeline["stages"]:
+                key, channel = (pipeline["pipeline"], stage["place"]), stage["channel"]
+                items, nbytes = channel["items_total"], channel["bytes_total"]
+                then, items_then, bytes_then = self._last.get(key, (now, items, nbytes))
+                self._last[key] = (now, items, nbytes)
+                # Totals that fell are those of a daemon that started anew.
+                known = now > then and items >= items_then
+                channel["rate"] = (items - items_then) / (now - then) if known else None
+                channel["bytes_rate"] = (nbytes - bytes_then) / (now - then) if known else None
+        return pipelines
 
 
 class Display:
@@ -89,18 +138,25 @@ class Display:
         if self._as_json:
             print_json(pipelines)
         elif self._live is not None:
-            self._live.update(show.rich_table(COLUMNS, list(rows(pipelines))), refresh=True)
+            self._live.update(show.rich_table(BRIEF, list(rows(pipelines))), refresh=True)
         else:
-            show.print_table(COLUMNS, list(rows(pipelines)))
+            show.print_table(COLUMNS, list(rows(pipelines)), BRIEF)
 
 
 def rows(pipelines: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """A row a channel, in the order of the flow."""
     for pipeline in pipelines:
         for stage in pipeline["stages"]:
+            channel = stage["channel"]
+            waits = channel["items"] or channel["senders_waiting"]
             yield {
                 "pipeline": pipeline["pipeline"],
+                "state": pipeline["state"],
                 "place": stage["place"],
                 "stage": stage["stage"],
-                **stage["channel"],
+                **channel,
+                "oldest_s": channel["oldest_s"] if waits else None,
+                "where": f"{stage['place']} {stage['stage']}",
+                "items_of": f"{channel['items']:,}/{channel['items_max']:,}",
+                "bytes_of": f"{show.size(channel['bytes'])}/{show.size(channel['bytes_max'])}",
             }

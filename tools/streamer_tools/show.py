@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import click
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 def size(nbytes: float) -> str:
-    """A number of bytes with a unit: `512 B`, `1.5 KiB`, `64.0 MiB`."""
+    """A number of bytes with a unit: `512 B`, `1.5 KiB`, `64 MiB`."""
     units = iter(("KiB", "MiB", "GiB", "TiB"))
     unit = "B"
     while abs(nbytes) >= 1024 and unit != "TiB":
         nbytes, unit = nbytes / 1024, next(units)
-    return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
+    return f"{nbytes:.0f} {unit}" if nbytes == int(nbytes) else f"{nbytes:.1f} {unit}"
 
 
 def figure(number: float) -> str:
@@ -126,9 +126,10 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0)
     for column in columns:
-        table.add_column(column.title, justify="right" if _numeric(column, rows) else "left")
+        justify: Literal["left", "right"] = "right" if _numeric(column, rows) else "left"
+        table.add_column(column.title, justify=justify, no_wrap=True)
     for row in rows:
         values = [row.get(column.key) for column in columns]
         table.add_row(*[
@@ -138,12 +139,16 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> 
     return table
 
 
-def print_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table on standard output, drawn on a terminal and plain elsewhere."""
+def print_table(
+    columns: Sequence[Column],
+    rows: Sequence[Mapping[str, Any]],
+    brief: Sequence[Column] | None = None,
+) -> None:
+    """A table on standard output, drawn on a terminal (with the `brief` columns) or plain."""
     if is_terminal("stdout"):
         from rich.console import Console
 
-        Console().print(rich_table(columns, rows))
+        Console().print(rich_table(brief or columns, rows))
     else:
         click.echo(plain_table(columns, rows))
 

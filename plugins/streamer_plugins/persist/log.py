@@ -24,7 +24,9 @@ from streamer import (
     AckLevel,
     AppendPlan,
     Commit,
+    OutcomeUnknown,
     Partition,
+    PartitionStopped,
     Proposal,
     Receiver,
     Sender,
@@ -137,7 +139,7 @@ class _Persist:
                 code=write.error.code,
                 error=write.error.message,
             )
-            self._fail(write.proposals, write.error)
+            self._fail(write.proposals, _answer(write.error))
             return False
         batches = [p.entry.batch for p in write.proposals if p.entry]
         partition.committed(write.plan, batches)
@@ -171,6 +173,13 @@ class _Persist:
                 )
             else:
                 partition.log.synced(plan)
+
+
+def _answer(error: StreamerError) -> StreamerError:
+    """What those are told whose write failed: a refusal only where nothing was written for sure."""
+    if isinstance(error, PartitionStopped):
+        return OutcomeUnknown(f"it may be in the log or not: {error.message}", **error.detail)
+    return error
 
 
 def _carry_out(writes: Sequence[_Write], sync: bool) -> None:

@@ -89,6 +89,11 @@ class _Pending:
 class _Propose:
     def __init__(self, config: LocalConfig, context: StageContext) -> None:
         self._timeout_s = config.propose_timeout_s
+        limits = context.limits
+        #: No record of this size can be above any limit.
+        self._small_bytes = min(
+            limits.value_bytes, limits.key_bytes, limits.batch_bytes - _BATCH_ROOM_BYTES
+        )
         self._context = context
         self._under_way: deque[Proposal] = deque()
         #: Which partition takes the records without a key: another one for each group.
@@ -132,6 +137,10 @@ class _Propose:
     def _refuse(self, append: Append, error: StreamerError) -> None:
         self._refused.value += 1
         append.ack.resolve_all(error)
+
+    def _refuse_waiters(self, part: _Pending, error: StreamerError) -> None:
+        for waiter in part.waiters:
+            waiter.ack.resolve(waiter.index, error)
 
     def _partition(self, stream: Stream, append: Append, key: bytes | None) -> Partition:
         """The partition that was asked for, else by the key, else each in its turn."""
@@ -239,6 +248,8 @@ class _Propose:
 
     def _check_size(self, record: Record) -> None:
         """Refuse a record that is too large, even in a batch of its own."""
+        if record.nbytes <= self._small_bytes and record.headers is None:
+            return
         limits = self._context.limits
         headers = record.headers or {}
         for what, found, allowed in (
@@ -266,14 +277,22 @@ class _Propose:
     def _encode_from(
         self, stream: Stream, part: _Pending, first: int, group: Group
     ) -> list[Proposal]:
+        # The stamp of a lone record stands in the header, those of several in a column.
+        alone = len(part.records) == 1
         try:
             batch = stream.codec.encode_records(
                 part.records,
                 now_us=self._context.now_us(),
-                stamps=part.stamps,
+                stamp=part.stamps[0] if alone else None,
+                stamps=None if alone else part.stamps,
                 dictionary_id=stream.meta.dictionary_id,
             )
-        except TooLarge:
+        except TooLarge as error:
+            if alone:
+                # Admission measures records, the encoder batches: should they ever disagree.
+                part.partition.retract()
+                self._refuse_waiters(part, error)
+                return []
             # Records that do not compress: each half is a batch, each record fits alone.
             half = len(part.records) // 2
             front, back = part.split(half, first + half)

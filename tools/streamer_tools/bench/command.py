@@ -80,10 +80,10 @@ def _options(defaults: Defaults) -> list[Any]:
         click.option("--records", type=positive, default=defaults.records, show_default=True),
         click.option("--value-bytes", type=positive, default=100, show_default=True),
         click.option("--batch", type=positive, default=defaults.batch, show_default=True,
-                     help="Records in a batch."),
+                     help="Records in a batch, or the most that the client groups."),
         click.option("--clients", type=positive, default=defaults.clients, show_default=True,
                      help="Connections; for shared: tasks of one client."),
-        click.option("--in-flight", type=positive, default=8, show_default=True,
+        click.option("--in-flight", type=click.IntRange(1, 64), default=8, show_default=True,
                      help="Batches under way in a client (produce)."),
         click.option("--rate", type=click.FloatRange(min=1), default=5000, show_default=True,
                      help="Records a second (latency)."),
@@ -158,6 +158,7 @@ def measure(name: str, settings: Settings) -> dict[str, Any]:
             url, pool, settings.records, settings.batch, settings.clients, settings.in_flight,
             settings.rate, pid,
         )  # fmt: skip
+        click.echo(f"{name}: against {url}", err=True)
         # The first run would pay for loading code, on both sides.
         warm_up = attrs.evolve(plan, records=min(plan.records, _WARM_UP_RECORDS))
         trio.run(_repeat, name, warm_up, f"bench-{name}-warm-up-{secrets.token_hex(4)}")

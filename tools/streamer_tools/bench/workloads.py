@@ -21,6 +21,9 @@ from streamer.client import Client, Producer, connect
 from streamer_tools.bench.process import cpu_seconds
 from streamer_tools.bench.results import Measurement, latency_ms
 
+#: The client's own default, of requests under way in a partition.
+_IN_FLIGHT = 16
+
 
 @attrs.frozen
 class Plan:
@@ -234,7 +237,10 @@ async def _producers(stack: AsyncExitStack, plan: Plan, stream: str, count: int)
     producers = []
     for _ in range(count):
         client = await stack.enter_async_context(connect(plan.url))
-        producers.append(await stack.enter_async_context(client.producer(stream)))
+        producer = client.producer(
+            stream, batch_records=plan.batch, in_flight=max(_IN_FLIGHT, plan.in_flight)
+        )
+        producers.append(await stack.enter_async_context(producer))
     return producers
 
 

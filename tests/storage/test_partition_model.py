@@ -1,0 +1,138 @@
+"""A log against a list, under whatever hypothesis does to it; the list is `Life` in conftest.py."""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from streamer.testing.memory_files import MemoryFiles
+
+OPERATIONS = ["write", "sync", "sync_dir", "create", "open", "rename", "unlink", "truncate", "read"]
+
+sizes = st.lists(st.integers(1, 6), min_size=1, max_size=4)
+seeds = st.integers(0, 2**16)
+steps = st.one_of(
+    st.tuples(st.just("append"), sizes, st.booleans(), st.integers(1, 3)),
+    st.tuples(st.just("append"), sizes, st.just(True), st.integers(1, 3)),
+    st.tuples(st.just("group"), st.lists(st.integers(0, 3), min_size=1, max_size=8), st.booleans()),
+    st.tuples(st.just("sync")),
+    st.tuples(st.just("retain"), st.none() | st.integers(0, 60)),
+    st.tuples(st.just("close")),
+    st.tuples(st.just("kill")),
+    st.tuples(st.just("power"), seeds),
+    st.tuples(st.just("evict")),
+    st.tuples(
+        st.just("fail"),
+        st.sampled_from(OPERATIONS),
+        st.sampled_from([errno.EIO, errno.ENOSPC, errno.EMFILE]),
+    ),
+    st.tuples(st.just("die"), st.integers(0, 40), st.none() | seeds),
+    st.tuples(st.just("capacity"), st.integers(0, 3000)),
+    st.tuples(st.just("room")),
+)
+
+
+def take(life: Any, step: tuple[Any, ...]) -> None:
+    kind, *arguments = step
+    files = life.files
+    if kind == "append":
+        life.append(*arguments[0], sync=arguments[1], producer=arguments[2])
+    elif kind == "group":
+        life.append_grouped(arguments[0], sync=arguments[1])
+    elif kind == "sync":
+        life.sync()
+    elif kind == "retain":
+        life.retain(arguments[0])
+    elif kind == "close":
+        life.close()
+        life.start()
+    elif kind == "kill":
+        life.kill()
+        life.start()
+    elif kind == "power":
+        life.power_cut(random.Random(arguments[0]))
+        life.start()
+    elif kind == "evict":
+        files.evict()
+        # After a failed sync, what was only in the cache may be gone with its process.
+        life.power_cuts += 1
+        life.check()
+    elif kind == "fail":
+        files.fail_next(arguments[0], arguments[1])
+    elif kind == "die":
+        number, seed = arguments
+        life.dies_by_power = life.dies_by_power or seed is not None
+        files.die_at_call(files.calls + number, None if seed is None else random.Random(seed))
+    elif kind == "capacity":
+        files.capacity_bytes = files.used_bytes() + arguments[0]
+    else:
+        files.capacity_bytes = 2**40
+
+
+def restart(life: Any, seed: int) -> None:
+    """Begin again, whatever it takes: with faults armed it may take several processes."""
+    for attempt in range(1000):
+        # A planned death may have cut the power, so the cache is not known to have survived.
+        life.power_cuts += life.dies_by_power
+        if attempt % 2:
+            life.power_cut(random.Random(f"{seed}/{attempt}"))
+        else:
+            life.kill()
+        if attempt > 20:
+            life.files.heal()
+            life.files.capacity_bytes = 2**40
+        try:
+            life.start()
+        except life.Restart:
+            continue
+        return
+
+
+@settings(
+    max_examples=6000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    plan=st.lists(steps, max_size=40),
+    seed=seeds,
+    segment_bytes=st.sampled_from([1, 700, 3000, 10**6]),
+    index_bytes=st.sampled_from([1, 300, 10**6]),
+    retention_bytes=st.sampled_from([0, 1000]),
+    checkpoint_records=st.sampled_from([1, 7, 1000]),
+)
+@example(
+    plan=[("append", [3, 3], True, 1), ("fail", "sync", errno.EIO), ("append", [1], True, 1)],
+    seed=0,
+    segment_bytes=1,
+    index_bytes=1,
+    retention_bytes=0,
+    checkpoint_records=1,
+)
+def test_a_log_is_a_list(
+    make_life: Callable[..., Any], plan: list[tuple[Any, ...]], seed: int, **sizes: int
+) -> None:
+    life = make_life(MemoryFiles(), **sizes)
+    life.dies_by_power = False
+    life.start()
+    for step in plan:
+        try:
+            take(life, step)
+        except life.Restart:
+            restart(life, seed)
+    life.files.heal()
+    life.files.capacity_bytes = 2**40
+    life.kill()
+    life.power_cuts += life.dies_by_power
+    life.start()
+    life.append(2)
+    life.sync()
+    life.power_cut(random.Random(seed))
+    life.start()
+    life.close()
+    life.start()

@@ -1,0 +1,172 @@
+"""What the commands show of a real daemon; files have tests of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen, run
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from streamer_tools.bench.command import WORKLOADS
+from streamer_tools.bench.values import log_lines
+from streamer_tools.main import main
+from streamer_tools.own_daemon import OwnDaemon, command_line
+
+if TYPE_CHECKING:
+    from conftest import Shell
+
+TIMEOUT_S = 60
+SAMPLE = Path(__file__).parents[1] / "data" / "sample.log"
+
+
+def test_streams_tells_offsets_and_sizes(shell: Shell) -> None:
+    shell("produce", "listed", stdin=b"a\nb\nc\n")
+    [found] = [each for each in json.loads(shell("streams", "--json").stdout)
+               if each["name"] == "listed"]  # fmt: skip
+    [partition] = found["partitions"]
+    assert partition.items() >= {"first_offset": 0, "next_offset": 3, "high_water": 3}.items()
+    assert partition["bytes"] > 96
+    head, *rows = shell("streams").stdout.decode().splitlines()
+    [row] = [row.split() for row in rows if row.startswith("listed")]
+    assert dict(zip(head.split(), row, strict=True)).items() >= {
+        "partition": "0", "state": "open", "records": "3", "high_water": "3",
+    }.items()  # fmt: skip
+
+
+def test_the_address_comes_from_the_environment(
+    daemon: OwnDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMER_URL", daemon.url("unix"))
+    assert CliRunner().invoke(main, ["streams", "--json"]).exit_code == 0
+    monkeypatch.setenv("STREAMER_URL", "nonsense")
+    result = CliRunner().invoke(main, ["streams", "--json"])
+    assert result.exit_code == 2
+    assert "nonsense" in result.stderr
+
+
+def test_queues_tells_each_stage_and_its_limits(shell: Shell) -> None:
+    shell("produce", "queued", stdin=b"a\n")
+    [pipeline] = json.loads(shell("queues", "--json").stdout)
+    assert [stage["place"] for stage in pipeline["stages"]] == [
+        "ingest", "propose", "persist", "ack",
+    ]  # fmt: skip
+    for stage in pipeline["stages"]:
+        channel = stage["channel"]
+        assert channel["items"] == 0 < channel["items_seen"] <= channel["items_max"]
+        assert channel["bytes"] == 0 < channel["bytes_seen"] <= channel["bytes_max"]
+    lines = shell("queues").stdout.decode().splitlines()
+    assert len(lines) == 5
+    assert len({len(line.split()) for line in lines}) == 1
+
+
+def test_queues_watches_until_ctrl_c(shell: Shell) -> None:
+    with shell.start("queues", "--watch", "--json", "--interval", "0.05") as watch:
+        assert watch.stdout is not None
+        for _ in range(3):
+            assert json.loads(watch.stdout.readline())
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(TIMEOUT_S) == 130
+        assert watch.stderr is not None
+        assert watch.stderr.read() == b""
+
+
+def test_peek_shows_a_record_and_its_batch(shell: Shell) -> None:
+    shell("produce", "peeked", stdin=b"a\n\x1b[2Jb\n\xff\n")
+    text = shell("peek", "peeked", "0", "1").stdout.decode()
+    assert "\\x1b[2Jb" in text
+    assert "offsets 0 to 2 (3 records)" in text
+    found = json.loads(shell("peek", "--json", "peeked", "0", "2").stdout)
+    assert found["value_base64"] == "/w=="
+    assert found["batch"]["count"] == 3
+    beyond = shell("peek", "peeked", "0", "3", status=1)
+    assert len(beyond.stderr.splitlines()) == 1
+
+
+def test_a_trained_dictionary_is_used_and_needed_by_nobody_to_read(shell: Shell) -> None:
+    lines = b"".join(line + b"\n" for line in log_lines(2000, 200))
+    shell("produce", "trained", stdin=lines)
+    dry = json.loads(shell("dict", "train", "--dry-run", "--json", "trained").stdout)
+    assert dry["id"] is None
+    trained = json.loads(shell("dict", "train", "--json", "trained").stdout)
+    assert trained["bytes_per_record"]["1"]["with"] < trained["bytes_per_record"]["1"]["without"]
+    one = log_lines(1, 200, seed=7)[0]
+    shell("produce", "trained", stdin=one + b"\n")
+    assert shell("consume", "trained").stdout == lines + one + b"\n"
+    batch = json.loads(shell("peek", "--json", "trained", "0", "2000").stdout)["batch"]
+    assert batch["dictionary_id"] == trained["id"]
+    assert b"stored as" in shell("dict", "train", "trained").stdout
+
+
+def test_too_few_records_to_train_on_are_refused(shell: Shell) -> None:
+    shell("produce", "few", stdin=b"a\n" * 10)
+    result = shell("dict", "train", "few", status=1)
+    assert b"few has 10 records" in result.stderr
+
+
+def test_a_second_daemon_is_kept_out_of_the_directory(daemon: OwnDaemon) -> None:
+    second = run(
+        command_line("run", "--data", str(daemon.data), "--listen", "tcp://127.0.0.1:0",
+                     "--http", ""),
+        capture_output=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    assert second.returncode != 0
+    assert str(daemon.pid).encode() in second.stderr
+    assert b"Traceback" not in second.stderr
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_a_benchmark_reports_what_it_measured(shell: Shell, workload: str) -> None:
+    arguments = ["bench", workload, "--json", "--records", "300", "--batch", "50", "--clients", "2",
+                 "--rate", "3000", "--repeats", "2"]  # fmt: skip
+    document = json.loads(shell(*arguments).stdout)
+    assert document["workload"] == workload
+    assert document["settings"]["records"] == 300
+    assert len(document["repeats"]) == 2
+    assert document["median"]["records_per_s"] > 0
+    assert 10 < document["median"]["disk_bytes_per_record"] < 400
+    assert document["machine"]["fsync_median_ms"] > 0
+    assert document["versions"]["trio"]
+    assert document["peak_rss_bytes"]["client"] > 1e6
+    timed = workload in ("produce", "single", "shared", "latency")
+    assert (document["median"]["latency_ms"] is not None) == timed
+
+
+def test_a_benchmark_with_a_daemon_of_its_own_leaves_nothing_behind(
+    shell: Shell, tmp_path: Path
+) -> None:
+    arguments = ["bench", "produce", "--records", "2000", "--repeats", "1", "--transport", "unix"]
+    result = run(
+        command_line(*arguments, "--data", str(tmp_path)),
+        capture_output=True, timeout=TIMEOUT_S, check=True,
+    )  # fmt: skip
+    document = json.loads(result.stdout)
+    assert document["median"]["daemon_cpu_s"] is not None
+    assert document["peak_rss_bytes"]["daemon"] > 1e6
+    assert b"records/s" in result.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_benchmark_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:
+    arguments = ["bench", "latency", "--rate", "10", "--records", "100000", "--data", str(tmp_path)]
+    with Popen(command_line(*arguments), stderr=PIPE, stdout=DEVNULL) as bench:
+        assert bench.stderr is not None
+        assert bench.stderr.readline().startswith(b"latency: against ws://")
+        bench.terminate()
+        assert bench.wait(TIMEOUT_S) == 130
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_demo_shows_bytes_and_queues() -> None:
+    result = run(
+        command_line("demo", "--seconds", "0.3", str(SAMPLE)),
+        capture_output=True, timeout=TIMEOUT_S, check=True,
+    )  # fmt: skip
+    text = result.stdout.decode()
+    assert f"the same {SAMPLE.stat().st_size:,} bytes came back" in text
+    assert "persist" in text
+    assert "sent and received meanwhile" in text
