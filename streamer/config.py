@@ -55,6 +55,7 @@ class DaemonConfig:
         (),
         "Web pages that may connect, by their Origin (https://example.org); programs send none "
         "and may always.",
+        reload=True,
     )
 
 
@@ -189,6 +190,7 @@ class BatchConfig:
         "Level of zstd for batches that the daemon makes of single records; 1 is the fastest.",
         min=1,
         max=19,
+        reload=True,
     )
 
     @property

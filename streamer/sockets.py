@@ -9,16 +9,16 @@ always is one, so no task of ours can go on for ever without it).
 
 from __future__ import annotations
 
-import errno
 import socket
 from typing import NoReturn
 
 import trio
 
-_CLOSED = (errno.EBADF,)
+#: A read of so much is tried again at once; a smaller one has taken all there was.
+_LARGE_READ_BYTES = 32 * 1024
 
 
-class SocketStream(trio.abc.HalfCloseableStream):
+class SocketStream(trio.abc.Stream):
     """Takes over a connected, non-blocking stream socket. One task sends, one receives."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -27,6 +27,8 @@ class SocketStream(trio.abc.HalfCloseableStream):
             # A frame must not wait for the ack of the one before it.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = sock
+        #: The last read was large: there is probably more, and no need to wait for it.
+        self._more = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`. Cancelled or failed, part of it may be out.
@@ -36,24 +38,23 @@ class SocketStream(trio.abc.HalfCloseableStream):
             trio.ClosedResourceError: it was closed here.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            sent = self.socket.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            self._broken(error)
+        sent = self.send_now(data)
         if sent < len(data):
             await self._send_rest(memoryview(data)[sent:])
+
+    def send_now(self, data: bytes | bytearray | memoryview) -> int:
+        """Send what the kernel takes without waiting; how many bytes. Raises as `send_all`."""
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._broken(error)
 
     async def _send_rest(self, rest: memoryview) -> None:
         while rest:
             await self.wait_send_all_might_not_block()
-            try:
-                rest = rest[self.socket.send(rest) :]
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                self._broken(error)
+            rest = rest[self.send_now(rest) :]
 
     async def wait_send_all_might_not_block(self) -> None:
         try:
@@ -65,19 +66,18 @@ class SocketStream(trio.abc.HalfCloseableStream):
         """Wait for bytes; empty at the end. Raises as `send_all`."""
         while True:
             try:
-                await trio.lowlevel.wait_readable(self.socket)
-                return self.socket.recv(65536 if max_bytes is None else max_bytes)
+                if self._more:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await trio.lowlevel.wait_readable(self.socket)
+                data = self.socket.recv(65536 if max_bytes is None else max_bytes)
             except BlockingIOError:
-                continue
+                self._more = False
             except OSError as error:
                 self._broken(error)
-
-    async def send_eof(self) -> None:
-        await trio.lowlevel.checkpoint()
-        try:
-            self.socket.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            self._broken(error)
+            else:
+                self._more = len(data) >= _LARGE_READ_BYTES
+                return data
 
     async def aclose(self) -> None:
         """Close it at once; whoever waits for it gets `trio.ClosedResourceError`."""
@@ -87,7 +87,7 @@ class SocketStream(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint()
 
     def _broken(self, error: OSError) -> NoReturn:
-        if self.socket.fileno() == -1 or error.errno in _CLOSED:
+        if self.socket.fileno() == -1:
             raise trio.ClosedResourceError("this stream was closed") from None
         raise trio.BrokenResourceError(f"the connection broke: {error}") from error
 

@@ -18,7 +18,6 @@ Errors, the same for both kinds: `trio.EndOfChannel` (the peer closed between tw
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import NoReturn, Protocol, cast
 
@@ -28,6 +27,7 @@ import trio_websocket
 from streamer.addresses import Address, host_port
 from streamer.errors import ConnectionFailed, FrameTooLarge, RemoteProtocolError
 from streamer.limits import KIB
+from streamer.sockets import SocketStream, take_over
 from streamer.wire.framing import LengthPrefixed
 
 __all__ = [
@@ -42,8 +42,6 @@ __all__ = [
 
 #: A read as large as a big batch: one system call for many small frames, few for a large one.
 _RAW_READ_BYTES = 256 * KIB
-#: A read of so much is tried again at once, a smaller one has taken all there was.
-_RAW_MORE_BYTES = 32 * KIB
 #: trio-websocket's own default of 4 KiB makes 250 reads of one large batch.
 _WEBSOCKET_READ_BYTES = 128 * KIB
 #: Messages that its reader may be ahead of us. It stops answering pings while this is full.
@@ -90,19 +88,16 @@ class Transport(Protocol):
 class RawTransport:
     """Frames behind a length each, over any trio stream.
 
-    On a socket it reads and writes by itself: trio's stream tries each read before it waits, and
-    yields after each write, which for a small request and its answer is most of their cost.
+    A `SocketStream` of ours can send without waiting; other streams cannot, and are asked to wait.
     """
 
     def __init__(self, stream: trio.abc.Stream, frame_bytes: int) -> None:
         self._stream = stream
-        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
+        self._socket = stream if isinstance(stream, SocketStream) else None
         self._framing = LengthPrefixed(frame_bytes)
         self._ready: list[bytes] = []
         self._unsent = b""
         self._broken = False
-        #: The last read was large: there is probably more.
-        self._more = False
 
     async def send(self, frame: bytes) -> None:
         await self._write(LengthPrefixed.prefixed(frame))
@@ -124,13 +119,9 @@ class RawTransport:
             return False
         self._check_writable()
         data = b"".join([LengthPrefixed.prefixed(frame) for frame in frames])
-        try:
-            sent = os.write(self._socket.fileno(), data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            self._broken = True
-            raise trio.BrokenResourceError(f"the connection broke: {error}") from error
+        self._broken = True
+        sent = self._socket.send_now(data)
+        self._broken = False
         if sent < len(data):
             self._unsent = data[sent:]
         return True
@@ -148,7 +139,7 @@ class RawTransport:
             await trio.lowlevel.checkpoint()
             return self._ready.pop(0)
         while True:
-            data = await self._read()
+            data = await self._stream.receive_some(_RAW_READ_BYTES)
             if not data:
                 self._ended()
             ready = self._framing.feed(data)
@@ -158,26 +149,6 @@ class RawTransport:
                     self._ready = ready
                     del ready[0]
                 return frame
-
-    async def _read(self) -> bytes:
-        if self._socket is None:
-            return bytes(await self._stream.receive_some(_RAW_READ_BYTES))
-        while True:
-            if self._more:
-                await trio.lowlevel.checkpoint()
-            else:
-                await trio.lowlevel.wait_readable(self._socket)
-            try:
-                data = os.read(self._socket.fileno(), _RAW_READ_BYTES)
-            except BlockingIOError:
-                self._more = False
-                continue
-            except OSError as error:
-                if self._socket.fileno() < 0:
-                    raise trio.ClosedResourceError("this transport is closed") from None
-                raise trio.BrokenResourceError(f"the connection broke: {error}") from error
-            self._more = len(data) >= _RAW_MORE_BYTES
-            return data
 
     def _ended(self) -> NoReturn:
         torn = self._framing.pending_bytes
@@ -398,9 +369,8 @@ async def open_transport(
     try:
         if address.scheme == "unix":
             unix = await trio.open_unix_socket(address.path)
-            return RawTransport(unix, frame_bytes)
-        # trio sets TCP_NODELAY: a frame must not wait for the ack of the one before it.
-        tcp = await trio.open_tcp_stream(address.host, address.port)
+            return RawTransport(take_over(unix), frame_bytes)
+        tcp = take_over(await trio.open_tcp_stream(address.host, address.port))
     except (OSError, ValueError) as error:
         raise ConnectionFailed(f"no daemon answers at {address}: {error}") from error
     if address.scheme == "tcp":

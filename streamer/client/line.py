@@ -27,7 +27,6 @@ from streamer.client.pending import Pending
 from streamer.errors import (
     Aborted,
     BadBatch,
-    DiskFull,
     Fenced,
     OffsetConflict,
     OutcomeUnknown,
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
     from streamer.client.producer import Producer
 
 #: Refusals that the daemon gives only to what it does not know as a duplicate.
-_KNOWN_NEW = (Aborted, BadBatch, DiskFull, OffsetConflict, OutOfSequence)
+_KNOWN_NEW = (BadBatch, OffsetConflict, OutOfSequence)
 _BACKOFF_S = 0.02
 _BACKOFF_MAX_S = 1.0
 
@@ -94,7 +93,7 @@ class Line:
     def next_frame(self, request: int) -> tuple[Pending, Frame] | None:
         """The next request that may go out now, stamped; None if there is none."""
         producer = self.producer
-        if self.broken or len(self.in_flight) >= producer.in_flight:
+        if producer.failure or self.broken or len(self.in_flight) >= producer.in_flight:
             return None
         if self._held_until and trio.current_time() < self._held_until:
             return None
@@ -251,6 +250,8 @@ class Line:
                 wait = wait or not isinstance(error, _NO_WAIT)
         self.broken = []
         for pending in again:
+            if not isinstance(pending.error, _NO_WAIT):
+                pending.refusal = pending.error
             pending.error = None
         self.ready.extendleft(reversed(again))
         if wait:
@@ -318,6 +319,7 @@ class Line:
             f"{self.partition} on may have been appended or not: {error}"
         )
         unknown.__cause__ = error
+        pending.fail(unknown)
         self.producer.fail(unknown)
 
     def _hold(self, now: float) -> None:
@@ -346,18 +348,18 @@ class Line:
         now = trio.current_time()
         if self.producer.failure is not None:
             return
-        late = min((p for p in self.in_flight.values()), key=_deadline, default=None)
-        if late is not None and late.deadline <= now:
+        oldest = min(self.in_flight.values(), key=_deadline, default=None)
+        if oldest is not None and oldest.deadline <= now:
             self._outcome_unknown(
-                late, TimedOut(f"no answer within {self.producer.delivery_timeout_s} s")
+                oldest, TimedOut(f"no answer within {self.producer.delivery_timeout_s} s")
             )
             return
         if self.open is not None and self.open.deadline <= now:
             self.producer.seal(self)
         while not self.in_flight and self.ready and self.ready[0].deadline <= now:
             pending = self.ready.popleft()
-            error = TimedOut(f"could not be sent within {self.producer.delivery_timeout_s} s")
-            self._give_up(pending, error)
+            late = TimedOut(f"could not be sent within {self.producer.delivery_timeout_s} s")
+            self._give_up(pending, pending.refusal or late)
             if self.producer.failure is not None:
                 return
         left = [p.deadline for p in self.unanswered()]

@@ -87,6 +87,9 @@ class Source(Protocol):
     def next_frame(self, request: int) -> tuple[Request, Frame] | None:
         """The next request to send now, under that number; None if there is none now."""
 
+    def lost(self) -> None:
+        """The connection ended: what has not been answered will not be."""
+
     def failed(self, error: Exception) -> None:
         """The link is at its end."""
 
@@ -330,9 +333,9 @@ class Link:
         if session is None:
             return False, ended
         lasted = trio.current_time() - session.began_at >= _LASTED_S
-        # One that breaks the rules will do so again: that is not to go on for ever.
-        useful = (session.useful or lasted) and not isinstance(session.error, ProtocolError)
-        return useful, session.error or ended
+        # One that breaks the rules at once will do so again: that is not to go on for ever.
+        useful = session.useful and not isinstance(session.error, ProtocolError)
+        return useful or lasted, session.error or ended
 
     async def _open(self, nursery: trio.Nursery) -> _Session:
         """Dial and greet.
@@ -400,6 +403,8 @@ class Link:
         for request in list(session.requests.values()):
             request.lost()
         session.requests.clear()
+        for source in list(self._sources):
+            source.lost()
         self._changed.unpark_all()
 
     def _fail(self, error: Exception) -> None:

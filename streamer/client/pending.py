@@ -74,6 +74,7 @@ class Pending(Request):
         "linger_until",
         "nbytes",
         "records",
+        "refusal",
         "request",
         "sequence",
         "uncertain",
@@ -104,6 +105,8 @@ class Pending(Request):
         self.uncertain = False
         #: What it was answered with, until it is decided what becomes of it.
         self.error: Exception | None = None
+        #: Why it has to go again.
+        self.refusal: Exception | None = None
         self.done = False
         self.waiters: dict[Task, int] = {}
         self.flushes: list[Flush] = []
@@ -237,4 +240,4 @@ class Pending(Request):
         self.line.refused(self, error)
 
     def lost(self) -> None:
-        self.line.lost()
+        """Its line is told, once for all that it has under way."""

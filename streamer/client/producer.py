@@ -489,6 +489,10 @@ class Producer:
             return Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
+        if self.failure is not None:
+            # It failed after room was given and before this task ran.
+            self.release(size)
+            self._check()
 
     def _fits(self, size: int) -> bool:
         # A record above the bound may be in alone, else it would wait for ever.

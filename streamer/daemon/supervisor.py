@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ from streamer.pipeline.partition import TailCache
 from streamer.pipeline.registry import Registry
 from streamer.pipeline.runner import DiskOpener, Pipeline, PipelineState
 from streamer.pipeline.streams import Streams, StreamSettings
-from streamer.session.listeners import Sessions, open_listeners
+from streamer.session.listeners import Listener, Sessions, open_listeners
 from streamer.session.service import Budget, Service
 from streamer.stats import Stats
 from streamer.storage.directory import DataDirectory
@@ -67,6 +67,7 @@ class World:
     open_disk: DiskOpener = open_disk
     make_readers: Callable[[], Disk] = pooled_readers
     now_us: Callable[[], int] = wall_clock_us
+    open_listeners: Callable[[Address], Awaitable[Sequence[Listener]]] = open_listeners
 
 
 class Daemon:
@@ -116,18 +117,16 @@ class Daemon:
             OSError: an address cannot be bound.
         """
         self.started_at = trio.current_time()
-        async with (
-            self._serving_http(),
-            self._opened_streams() as streams,
-            trio.open_nursery() as pipelines_nursery,
-        ):
+        async with self._serving_http(), self._opened_streams() as streams:
             self.pipelines = self._make_pipelines(streams)
-            for pipeline in self.pipelines:
-                await pipelines_nursery.start(pipeline.run)
-            async with trio.open_nursery() as sessions_nursery:
-                await self._serve_sessions(streams, sessions_nursery, task_status)
-                await self._drain_sessions(sessions_nursery)
-            self._drain_pipelines(pipelines_nursery)
+            async with trio.open_nursery() as pipelines_nursery:
+                for pipeline in self.pipelines:
+                    await pipelines_nursery.start(pipeline.run)
+                async with trio.open_nursery() as sessions_nursery:
+                    await self._serve_sessions(streams, sessions_nursery, task_status)
+                    await self._drain_sessions(sessions_nursery)
+                self._drain_pipelines(pipelines_nursery)
+            self._say_cut_off()
         self._done = True
         _log.info("stopped")
 
@@ -146,6 +145,7 @@ class Daemon:
         async with trio.open_nursery() as listeners_nursery:
             await self._listen(self.sessions, listeners_nursery)
             listeners_nursery.start_soon(self._keep_house, streams)
+            listeners_nursery.start_soon(streams.scrub)
             await self._write_addresses()
             self.ready = True
             _log.info(
@@ -162,23 +162,15 @@ class Daemon:
 
     async def _listen(self, sessions: Sessions, nursery: trio.Nursery) -> None:
         for url in self.config.daemon.listen:
-            address = parse(url)
-            for listener in await open_listeners(address):
-                bound = address
-                if address.scheme != "unix":
-                    bound = address.at_port(listener.socket.getsockname()[1])
-                self.addresses.append(bound)
-                nursery.start_soon(self._accept, sessions, listener, bound)
+            for listener in await self._world.open_listeners(parse(url)):
+                self.addresses.append(listener.address)
+                nursery.start_soon(self._accept, sessions, listener)
 
-    async def _accept(
-        self, sessions: Sessions, listener: trio.SocketListener, address: Address
-    ) -> None:
+    async def _accept(self, sessions: Sessions, listener: Listener) -> None:
         try:
-            async with listener:
-                await sessions.accept(listener, address)
+            await sessions.accept(listener)
         finally:
-            if address.scheme == "unix":
-                os.unlink(address.path)
+            await trio.aclose_forcefully(listener)
 
     async def _drain_sessions(self, nursery: trio.Nursery) -> None:
         assert self.sessions is not None
@@ -197,6 +189,13 @@ class Daemon:
         )
         for pipeline in self.pipelines:
             pipeline.close()
+
+    def _say_cut_off(self) -> None:
+        """Whose drain did not end in time."""
+        ended = (PipelineState.DRAINED, PipelineState.STOPPED)
+        for pipeline in self.pipelines:
+            if pipeline.state not in ended:
+                _log.warning("pipeline cut off", pipeline=pipeline.name, oldest_s=pipeline.oldest_s)
 
     # ------------------------------------------------------------------------------- the parts
 
@@ -251,9 +250,15 @@ class Daemon:
                 stats=self.stats,
                 open_disk=self._world.open_disk,
                 now_us=self._world.now_us,
+                serves=partial(self._serves, pipeline.name),
             )
             for pipeline in self.config.pipelines
         ]
+
+    def _serves(self, pipeline: str, stream: str) -> bool:
+        """Whether that pipeline is the one: the first that matches serves a stream."""
+        found = self.config.pipeline_of(stream)
+        return found is not None and found.name == pipeline
 
     def _make_service(self, streams: Streams) -> Service:
         session = self.config.session
@@ -293,9 +298,12 @@ class Daemon:
             {"listen": [str(address) for address in self.addresses], "http": self.http_address}
         )
         path = f"{self.data_path}/addresses.json"
-        await self._world.make_readers().run(
-            partial(self._world.files.replace, path, text.encode())
-        )
+        write = partial(_replace_or_remove, self._world.files, path, text.encode())
+        try:
+            await self._world.make_readers().run(write)
+        except OSError as error:
+            # A full disk, say: what is on it can be read all the same.
+            _log.warning("addresses not written", path=path, error=str(error))
 
     async def _keep_house(self, streams: Streams) -> None:
         while True:
@@ -331,3 +339,13 @@ class Daemon:
 
     def varz(self) -> dict[str, Any]:
         return collect_varz(self)
+
+
+def _replace_or_remove(files: Files, path: str, data: bytes) -> None:
+    """Have `data` at `path`, or at least nothing that is out of date."""
+    try:
+        files.replace(path, data)
+    except OSError:
+        with suppress(OSError):
+            files.unlink(path)
+        raise

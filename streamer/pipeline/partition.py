@@ -14,14 +14,17 @@ from collections import deque
 from collections.abc import Sequence
 
 import attrs
+import structlog
 import trio
 
 from streamer.batch import Batch
-from streamer.errors import StreamerError
+from streamer.errors import PartitionDamaged, StreamerError
 from streamer.pipeline.disk import Disk
 from streamer.storage.append import AppendPlan, SyncPlan
 from streamer.storage.partition import PartitionLog
 from streamer.storage.read import ReadResult
+
+_log = structlog.get_logger("streamer.partition")
 
 
 @attrs.define
@@ -144,4 +147,21 @@ class Partition:
         if plan is None:
             await trio.lowlevel.checkpoint()
             return None
-        return await self._readers.run(plan.run)
+        try:
+            return await self._readers.run(plan.run)
+        except PartitionDamaged as error:
+            self.note_damage(error)
+            raise
+
+    def note_damage(self, error: PartitionDamaged) -> None:
+        """A read or a scrub ran into damage: from now on the partition takes no writes."""
+        known = len(self.log.damage)
+        self.log.note_damage(error)
+        if len(self.log.damage) > known:
+            _log.error(
+                "damage",
+                stream=self.stream,
+                partition=self.number,
+                reason=error.message,
+                **error.detail,
+            )

@@ -172,7 +172,7 @@ class Pipeline:
                     if self.state is PipelineState.STARTING:
                         task_status.started()
                 else:
-                    self._answer_all("ended")
+                    self._drained()
                     self.state = PipelineState.DRAINED
                     return
                 task_status = trio.TASK_STATUS_IGNORED
@@ -246,16 +246,22 @@ class Pipeline:
         if self._head is not None:
             self._head.close()
         self._head = None
-        self._answer_all("failed")
+        self._answer_all()
         for stream in self._streams.all():
             if self.serves(stream.name):
                 for partition in stream.partitions:
                     partition.abandon(f"a stage of pipeline {self.name!r} failed while it wrote")
 
-    def _answer_all(self, what: str) -> None:
+    def _drained(self) -> None:
+        left = sum(not append.ack.done for append in self._under_way)
+        if left:
+            self._log.error("a stage ended without answering all", appends=left)
+        self._answer_all()
+
+    def _answer_all(self) -> None:
         """Answer what is under way and will not be answered by a stage any more."""
         unknown = OutcomeUnknown(
-            f"a stage of pipeline {self.name!r} {what}: it may have been appended or not"
+            f"a stage of pipeline {self.name!r} failed: it may have been appended or not"
         )
         while self._under_way:
             self._under_way.popleft().ack.resolve_all(unknown)

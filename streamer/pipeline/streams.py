@@ -9,14 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import structlog
 import trio
 
 from streamer.batch import Codec
-from streamer.errors import BadRequest, NotAllowed, UnknownPartition, UnknownStream
+from streamer.errors import (
+    BadRequest,
+    NotAllowed,
+    StorageError,
+    StreamerError,
+    UnknownPartition,
+    UnknownStream,
+)
 from streamer.limits import BatchLimits
 from streamer.pipeline.disk import Disk
 from streamer.pipeline.partition import Partition, TailCache
@@ -25,6 +32,8 @@ from streamer.storage.partition import LogSettings
 
 T = TypeVar("T")
 _log = structlog.get_logger("streamer.streams")
+#: How much longer than a step of a scrub the pause after it is: steps hold the interpreter.
+_SCRUB_PAUSE = 9.0
 
 
 @attrs.frozen
@@ -98,6 +107,9 @@ class Streams:
     def all(self) -> list[Stream]:
         """Every open stream, by name."""
         return [self._streams[name] for name in sorted(self._streams)]
+
+    def has(self, name: str) -> bool:
+        return name in self._streams
 
     def get(self, name: str) -> Stream:
         """The stream of that name.
@@ -177,7 +189,7 @@ class Streams:
 
     # ------------------------------------------------------------------------ metadata changes
 
-    async def _change(self, stream: Stream, **changes: object) -> None:
+    async def _change(self, stream: Stream, **changes: Any) -> None:
         meta = attrs.evolve(stream.meta, **changes)
         await self._run(partial(self._directory.save_stream, meta))
         stream.meta = meta
@@ -223,28 +235,73 @@ class Streams:
     # --------------------------------------------------------------------------- house-keeping
 
     async def retain(self, now_us: int) -> None:
-        """Remove the segments that are too old or too many, once."""
+        """Remove the segments that are too old or too many, once. A partition where that fails
+        is logged, and tried again the next time."""
         for stream in self.all():
             for partition in stream.partitions:
                 plan = partition.log.plan_retention(now_us, stream.floor(partition.number))
                 if plan is None:
                     continue
-                await self._run(plan.run)
+                try:
+                    await self._run(plan.run)
+                except StreamerError as error:
+                    _log.error(
+                        "removing segments failed",
+                        stream=stream.name,
+                        partition=partition.number,
+                        error=error.message,
+                    )
+                # Also what was removed before it failed is gone.
                 partition.log.retained(plan)
-                _log.info(
-                    "segments removed",
-                    stream=stream.name,
-                    partition=partition.number,
-                    first_offset=partition.log.first_offset,
-                )
+                if plan.removed:
+                    _log.info(
+                        "segments removed",
+                        stream=stream.name,
+                        partition=partition.number,
+                        first_offset=partition.log.first_offset,
+                    )
 
-    async def close(self) -> None:
-        """Close every log, with the marker that makes the next start quick."""
+    async def scrub(self) -> None:
+        """Look through every log for damage, once, in the background: it runs for the smaller
+        part of the time. What it finds stops the writes to that partition."""
         for stream in self.all():
             for partition in stream.partitions:
-                await self._run(partition.log.plan_close().run)
+                try:
+                    await self._scrub(partition)
+                except StreamerError as error:
+                    _log.error(
+                        "looking for damage failed",
+                        stream=stream.name,
+                        partition=partition.number,
+                        error=error.message,
+                    )
+
+    async def _scrub(self, partition: Partition) -> None:
+        scrub, more = partition.log.plan_scrub(), True
+        while more:
+            began = trio.current_time()
+            more, damage = await self._run(scrub.step)
+            for error in damage:
+                partition.note_damage(error)
+            await trio.sleep(_SCRUB_PAUSE * (trio.current_time() - began))
+
+    async def close(self) -> None:
+        """Close every log, with the marker that makes the next start quick.
+
+        Raises:
+            StorageError: some could not be closed in order; the others were.
+        """
+        failed: list[str] = []
+        for stream in self.all():
+            for partition in stream.partitions:
+                try:
+                    await self._run(partition.log.plan_close().run)
+                except StreamerError as error:
+                    failed.append(error.message)
         self._streams.clear()
         await self._run(self._directory.close)
+        if failed:
+            raise StorageError(f"{len(failed)} logs not closed in order: {'; '.join(failed[:3])}")
 
     async def _run(self, job: Callable[[], T]) -> T:
         return await self._disk.run(job)

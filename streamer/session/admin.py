@@ -50,7 +50,7 @@ def describe(service: Service, stream: Stream) -> dict[str, Any]:
     return {
         "name": stream.name,
         "dictionary_id": stream.meta.dictionary_id,
-        "pipeline": service.pipeline(stream.name).name,
+        "pipeline": service.pipeline_name(stream.name),
         "partitions": [
             {
                 "partition": partition.number,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import trio
 
-from streamer.errors import BadRequest, NotAllowed, OffsetOutOfRange, StreamerError
+from streamer.errors import BadRequest, NotAllowed, OffsetOutOfRange, StreamerError, TooLarge
 from streamer.pipeline.partition import Partition
 from streamer.session.outbox import Outbox, failed
 from streamer.session.service import Service
@@ -34,7 +34,9 @@ async def start_offset(service: Service, partition: Partition, start: int, value
     """
     log = partition.log
     if start == Start.OFFSET:
-        if not log.first_offset <= value <= log.high_water:
+        # Beyond the high-water mark only after a start without room to write the tail again: who
+        # has read it before waits for it.
+        if not log.first_offset <= value <= log.next_offset:
             raise OffsetOutOfRange(
                 f"offset {value}, partition {partition.number} of {partition.stream!r} has "
                 f"{log.first_offset} to {log.high_water}",
@@ -51,12 +53,16 @@ async def start_offset(service: Service, partition: Partition, start: int, value
     raise BadRequest(f"start {start}, known are {[int(s) for s in Start]}")
 
 
-async def fetch(service: Service, frame: frames.Fetch) -> Frame:
-    """Answer a fetch with what is there now; an empty answer at the high-water mark."""
+async def fetch(service: Service, outbox: Outbox, frame: frames.Fetch) -> Frame:
+    """Answer a fetch with what is there now; an empty answer at the high-water mark.
+
+    It waits for room first, so that answers which nobody reads do not pile up.
+    """
     partition = service.streams.get(frame.stream).partition(frame.partition)
     offset = await start_offset(service, partition, frame.start, frame.value)
     bytes_max = min(frame.bytes_max, service.limits.frame_bytes - _ENVELOPE_BYTES, _READ_BYTES)
-    result = await partition.read(offset, bytes_max)
+    async with outbox.room(service.limits.frame_bytes):
+        result = await partition.read(offset, bytes_max)
     if result is None:
         return frames.Fetched(frame.request, offset, partition.high_water, b"")
     return frames.Fetched(frame.request, result.next_offset, partition.high_water, result.blob)
@@ -73,14 +79,18 @@ class _Subscription:
 class Subscriptions:
     """The subscriptions of one session; their tasks run in the session's nursery."""
 
-    def __init__(self, service: Service, outbox: Outbox, nursery: trio.Nursery) -> None:
+    def __init__(self, service: Service, outbox: Outbox) -> None:
         self._service = service
         self._outbox = outbox
-        self._nursery = nursery
         self._open: dict[int, _Subscription] = {}
         self._delivered = service.stats.counter("deliver_bytes", "bytes of batches delivered")
 
-    def begin(self, frame: frames.Subscribe, reply: Callable[[int, Frame], None]) -> None:
+    def begin(
+        self,
+        nursery: trio.Nursery,
+        frame: frames.Subscribe,
+        reply: Callable[[int, Frame], None],
+    ) -> None:
         """Start a subscription; `reply(request, frame)` tells from where, or why not."""
         try:
             if frame.subscription in self._open:
@@ -95,7 +105,12 @@ class Subscriptions:
             return
         subscription = _Subscription(frame.subscription, frame.credit)
         self._open[frame.subscription] = subscription
-        self._nursery.start_soon(self._run, subscription, frame, reply)
+        nursery.start_soon(self._run, subscription, frame, reply)
+
+    def end_all(self) -> None:
+        """End them: the session is about to, and a backlog must not hold it up."""
+        for number in list(self._open):
+            self.end(number)
 
     def grant(self, number: int, limit: int) -> None:
         """Raise a subscription's credit; one that has just ended is not there any more."""
@@ -116,40 +131,62 @@ class Subscriptions:
         reply: Callable[[int, Frame], None],
     ) -> None:
         number = subscription.number
+        # Outside its scope: ended or not, the request is answered.
+        try:
+            partition = await self._partition(frame)
+            offset = await start_offset(self._service, partition, frame.start, frame.value)
+        except StreamerError as error:
+            self._forget(subscription)
+            reply(frame.request, failed(frame.request, error))
+            return
+        reply(
+            frame.request,
+            frames.Reply(frame.request, {"offset": offset, "high_water": partition.high_water}),
+        )
         with subscription.scope:
-            try:
-                stream = await self._service.streams.ensure(frame.stream)
-                partition = stream.partition(frame.partition)
-                offset = await start_offset(self._service, partition, frame.start, frame.value)
-            except StreamerError as error:
-                self._open.pop(number, None)
-                reply(frame.request, failed(frame.request, error))
-                return
-            reply(
-                frame.request,
-                frames.Reply(frame.request, {"offset": offset, "high_water": partition.high_water}),
-            )
             try:
                 await self._deliver(subscription, partition, offset)
             except StreamerError as error:
-                self._open.pop(number, None)
+                self._forget(subscription)
                 self._outbox.put(frames.Ended(number, error.code, error.message, error.detail))
+
+    async def _partition(self, frame: frames.Subscribe) -> Partition:
+        streams = self._service.streams
+        if not streams.has(frame.stream):
+            # What no pipeline serves is not made, but what is there can be read.
+            self._service.pipeline(frame.stream)
+        stream = await streams.ensure(frame.stream)
+        return stream.partition(frame.partition)
+
+    def _forget(self, subscription: _Subscription) -> None:
+        """Its number may stand for another one by now."""
+        if self._open.get(subscription.number) is subscription:
+            del self._open[subscription.number]
 
     async def _deliver(
         self, subscription: _Subscription, partition: Partition, offset: int
     ) -> None:
         outbox, window = self._outbox, subscription.window
-        bytes_max = min(_READ_BYTES, self._service.limits.frame_bytes - _ENVELOPE_BYTES)
+        frame_bytes = self._service.limits.frame_bytes - _ENVELOPE_BYTES
+        bytes_max = min(_READ_BYTES, frame_bytes)
         while True:
             await partition.wait_above(offset)
             while not window.open:
                 await subscription.granted.park()
-            await outbox.room()
-            result = await partition.read(offset, bytes_max)
+            async with outbox.room(bytes_max):
+                result = await partition.read(offset, bytes_max)
             if result is None:
                 continue
             offset = result.next_offset
             nbytes = len(result.blob)
+            if nbytes > frame_bytes:
+                # Made under a configuration that allowed more.
+                raise TooLarge(
+                    f"batch of {nbytes} bytes at offset {result.first_offset}, allowed are "
+                    f"{frame_bytes}",
+                    first=result.first_offset,
+                    next=result.next_offset,
+                )
             window.spend(nbytes)
             self._delivered.value += nbytes
             outbox.put(

@@ -10,18 +10,27 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from abc import abstractmethod
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 
+import attrs
 import structlog
 import trio
 
 from streamer.addresses import Address
-from streamer.errors import ConnectionFailed, ProtocolError, SessionsExhausted, StreamerError
+from streamer.errors import (
+    ConnectionFailed,
+    ProtocolError,
+    SessionsExhausted,
+    StreamerError,
+    TooSlow,
+)
 from streamer.session.outbox import failed
 from streamer.session.service import Service
 from streamer.session.session import Session
+from streamer.sockets import take_over
 from streamer.transport import RawTransport, Transport, accept_websocket
 from streamer.wire import frames
 
@@ -29,32 +38,92 @@ _BACKLOG = 512
 #: How long to wait when there are no descriptors left.
 _EXHAUSTED_PAUSE_S = 0.1
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+#: Connections above the limit that are told so, at a time; further ones are closed at once.
+_TURNED_AWAY_MAX = 64
+_TURN_AWAY_S = 1.0
 
 _log = structlog.get_logger("streamer.listener")
 
-Listener = trio.SocketListener
+@attrs.frozen
+class Incoming:
+    """A connection that was taken in."""
+
+    stream: trio.abc.Stream
+    #: For logs.
+    peer: str
+    #: What its sessions are counted by.
+    host: str
 
 
-async def open_listeners(address: Address) -> list[Listener]:
+class Listener(trio.abc.AsyncResource):
+    """Where connections come in. A simulation brings its own. Closing it leaves nothing behind at
+    its address."""
+
+    #: Where peers connect to, with the port that the system gave.
+    address: Address
+
+    @abstractmethod
+    async def accept(self) -> Incoming:
+        """Wait for a connection.
+
+        Raises:
+            OSError: for want of descriptors or memory, or because the listener is at fault.
+        """
+
+
+class SocketListener(Listener):
+    """A listening socket."""
+
+    def __init__(self, listener: trio.SocketListener, address: Address) -> None:
+        self._listener = listener
+        if address.scheme != "unix":
+            address = address.at_port(listener.socket.getsockname()[1])
+        self.address = address
+
+    async def accept(self) -> Incoming:
+        stream = await self._listener.accept()
+        peer, host = _peer(stream, self.address)
+        return Incoming(take_over(stream), peer, host)
+
+    async def aclose(self) -> None:
+        if self.address.scheme == "unix":
+            # First, so that nobody connects to what is about to close.
+            with suppress(FileNotFoundError):
+                os.unlink(self.address.path)
+        await self._listener.aclose()
+
+
+async def open_listeners(address: Address) -> Sequence[Listener]:
     """Bind and listen at an address.
 
     Raises:
-        OSError: it cannot be bound.
+        OSError: it cannot be bound; the text names the address.
     """
-    if address.scheme != "unix":
-        return list(
-            await trio.open_tcp_listeners(address.port, host=address.host, backlog=_BACKLOG)
-        )
-    await _remove_dead_socket(address.path)
+    try:
+        if address.scheme == "unix":
+            return [SocketListener(await _listen_unix(address.path), address)]
+        return [
+            SocketListener(listener, address)
+            for listener in await trio.open_tcp_listeners(
+                address.port, host=address.host, backlog=_BACKLOG
+            )
+        ]
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(error.errno, f"cannot listen at {address}: {reason}") from error
+
+
+async def _listen_unix(path: str) -> trio.SocketListener:
+    await _remove_dead_socket(path)
     sock = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
     try:
-        await sock.bind(address.path)
-        os.chmod(address.path, 0o600)
+        await sock.bind(path)
+        os.chmod(path, 0o600)
         sock.listen(_BACKLOG)
     except BaseException:
         sock.close()
         raise
-    return [trio.SocketListener(sock)]
+    return trio.SocketListener(sock)
 
 
 async def _remove_dead_socket(path: str) -> None:
@@ -102,27 +171,32 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._open)
 
-    async def accept(self, listener: Listener, address: Address) -> None:
+    async def accept(self, listener: Listener) -> None:
         """Take connections in until it is cancelled. Sessions outlive it."""
+        exhausted = False
         while True:
             try:
-                stream = await listener.accept()
+                incoming = await listener.accept()
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     raise
-                _log.warning("out of descriptors", error=str(error))
+                if not exhausted:
+                    # Once, until it is over: it is tried ten times a second.
+                    _log.error("out of descriptors", error=str(error), listen=str(listener.address))
+                exhausted = True
                 await trio.sleep(_EXHAUSTED_PAUSE_S)
                 continue
+            exhausted = False
             self._accepted.value += 1
-            self._nursery.start_soon(self._guard, stream, address)
+            self._nursery.start_soon(self._guard, incoming, listener.address)
 
-    async def _guard(self, stream: trio.SocketStream, address: Address) -> None:
+    async def _guard(self, incoming: Incoming, address: Address) -> None:
         """One connection, from its first byte to its last. Nothing of it gets out."""
-        peer, host = _peer(stream, address)
+        peer, host = incoming.peer, incoming.host
         self._addresses[host] += 1
         self._connections += 1
         try:
-            await self._serve(stream, address, peer, host)
+            await self._serve(incoming, address)
         except* (ProtocolError, ConnectionFailed) as group:
             self._failed.value += 1
             _log.info("session ended", peer=peer, error="; ".join(_messages(group)))
@@ -140,28 +214,22 @@ class Sessions:
             if not self._addresses[host]:
                 del self._addresses[host]
 
-    async def _serve(
-        self, stream: trio.SocketStream, address: Address, peer: str, host: str
-    ) -> None:
+    async def _serve(self, incoming: Incoming, address: Address) -> None:
         service = self._service
-        frame_bytes = service.limits.frame_bytes
-        async with trio.open_nursery() as nursery, _closing(stream):
-            transport: Transport
-            if address.scheme == "ws":
-                with trio.fail_after(service.handshake_s):
-                    transport = await accept_websocket(
-                        nursery, stream, frame_bytes, origins=self.origins
-                    )
-            else:
-                transport = RawTransport(stream, frame_bytes)
+        async with trio.open_nursery() as nursery, _closing(incoming.stream):
             try:
-                self._check_room(host)
+                self._check_room(incoming.host)
             except SessionsExhausted as error:
                 self._refused.value += 1
-                await _turn_away(transport, error)
+                if self._connections <= self._sessions_max + _TURNED_AWAY_MAX:
+                    await self._turn_away(nursery, incoming, address, error)
                 raise
-            session = Session(transport, service, peer)
+            transport = await self._transport(nursery, incoming, address)
+            session = Session(transport, service, incoming.peer)
             self._open[session] = None
+            if service.draining:
+                # It came in before, and has greeted too late for `drain`.
+                nursery.start_soon(session.drain)
             try:
                 await session.serve()
             finally:
@@ -170,6 +238,28 @@ class Sessions:
                     scope.shield = True
                     await transport.aclose()
             nursery.cancel_scope.cancel()
+
+    async def _transport(
+        self, nursery: trio.Nursery, incoming: Incoming, address: Address
+    ) -> Transport:
+        frame_bytes = self._service.limits.frame_bytes
+        if address.scheme != "ws":
+            return RawTransport(incoming.stream, frame_bytes)
+        handshake_s = self._service.handshake_s
+        with trio.move_on_after(handshake_s):
+            return await accept_websocket(
+                nursery, incoming.stream, frame_bytes, origins=self.origins
+            )
+        raise TooSlow(f"no websocket handshake within {handshake_s} s")
+
+    async def _turn_away(
+        self, nursery: trio.Nursery, incoming: Incoming, address: Address, error: StreamerError
+    ) -> None:
+        """Say why, within a second."""
+        with trio.move_on_after(_TURN_AWAY_S), suppress(trio.BrokenResourceError):
+            transport = await self._transport(nursery, incoming, address)
+            await transport.send(frames.encode(failed(None, error)))
+            await transport.aclose()
 
     def _check_room(self, host: str) -> None:
         if self._connections > self._sessions_max:
@@ -192,15 +282,8 @@ class Sessions:
                 nursery.start_soon(session.drain)
 
 
-async def _turn_away(transport: Transport, error: StreamerError) -> None:
-    """Say why, within a second."""
-    with trio.move_on_after(1), suppress(trio.BrokenResourceError):
-        await transport.send(frames.encode(failed(None, error)))
-        await transport.aclose()
-
-
 @asynccontextmanager
-async def _closing(stream: trio.SocketStream) -> AsyncGenerator[None, None]:
+async def _closing(stream: trio.abc.Stream) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
@@ -208,7 +291,6 @@ async def _closing(stream: trio.SocketStream) -> AsyncGenerator[None, None]:
 
 
 def _peer(stream: trio.SocketStream, address: Address) -> tuple[str, str]:
-    """The peer for logs, and what its sessions are counted by."""
     if address.scheme == "unix":
         return "unix", "unix"
     with suppress(OSError):

@@ -1,18 +1,21 @@
 """What a session has to say, until its writer says it: coalesced, and bounded.
 
 Acks of many requests become one frame, and its bytes are made when the writer is ready for them:
-the slower the peer, the fewer frames. Acks and replies are bounded by the requests that a session
-may have under way; deliveries wait for `room`.
+the slower the peer, the fewer frames. What bounds it: a request is under way until the writer
+takes its answer, so answers are as many as requests may be; and whatever carries batches waits
+for `room` before it is made.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 
 import trio
 
 from streamer.errors import StreamerError
+from streamer.limits import KIB
 from streamer.pipeline.stage import Ack
 from streamer.pipeline.wakeup import Wakeup
 from streamer.records import AckLevel, Receipt
@@ -20,37 +23,62 @@ from streamer.wire import frames
 from streamer.wire.frames import Frame
 
 _LEVELS = {level: number for number, level in enumerate(AckLevel)}
-#: Entries in one Acks frame; keeps it far below the frame limit.
+#: Entries in one Acks frame, where frames are large enough for so many.
 _ACKS_MAX = 4096
+#: The most that an entry of an Acks frame takes.
+_ACK_BYTES = 32
+#: What a record takes of a Results frame, at the least: its place, or a code and a word.
+RESULT_BYTES = 48
+#: What an error takes of that besides its message and detail: the longest code, and CBOR heads.
+_ERROR_BYTES = 32
+#: Some messages repeat what a peer has sent.
+_MESSAGE_CHARS_MAX = 2000
+#: What a frame takes besides its entries.
+_ENVELOPE_BYTES = 64
+#: Frames with batches are taken until they come to this: a write holds it and one frame more.
+_TAKE_BYTES = 256 * KIB
 
 
 class Outbox:
     """Frames to send, acks to put into frames, and the task that waits for either."""
 
-    def __init__(self, bytes_max: int) -> None:
-        self._frames: deque[tuple[Frame, int]] = deque()
+    def __init__(self, bytes_max: int, frame_bytes: int, taken: Callable[[int], None]) -> None:
+        """`taken(request)` is called when the writer takes the answer to a request."""
+        self._frames: deque[tuple[Frame, int, int | None]] = deque()
         self._answers: deque[tuple[int, Ack]] = deque()
         self._bytes_max = bytes_max
+        self._frame_bytes = frame_bytes
+        self._acks_max = min(_ACKS_MAX, (frame_bytes - _ENVELOPE_BYTES) // _ACK_BYTES)
+        self._taken = taken
         self.bytes = 0
         self._waiting = Wakeup()
         self._room = trio.lowlevel.ParkingLot()
         self._closing = False
+        #: The last words are queued, or said: what comes after them is dropped.
+        self._over = False
         #: Of many pings that wait for an answer the last one is answered: one frame at most.
         self._pong: int | None = None
 
-    def put(self, frame: Frame, nbytes: int = 0) -> None:
-        """Queue a frame; `nbytes` counts against the bound that `room` waits for."""
-        self._frames.append((frame, nbytes))
+    def put(self, frame: Frame, nbytes: int = 0, request: int | None = None) -> None:
+        """Queue a frame, the answer to `request` if it is one; `nbytes` counts against the bound
+        that `room` waits for."""
+        if self._over:
+            return
+        self._frames.append((frame, nbytes, request))
         self.bytes += nbytes
         self._waiting.wake()
 
     def pong(self, token: int) -> None:
         """Queue the answer to a ping."""
+        if self._over:
+            return
         self._pong = token
         self._waiting.wake()
 
     def answer(self, request: int, ack: Ack) -> None:
         """Queue the outcomes of a request."""
+        if self._over:
+            return
         self._answers.append((request, ack))
         self._waiting.wake()
 
@@ -59,13 +87,30 @@ class Outbox:
         self._closing = True
         self._waiting.wake()
 
-    async def room(self) -> None:
-        """Wait until a delivery may be queued."""
+    def end_with(self, frame: Frame) -> None:
+        """Say only this, whatever was queued, and nothing after it."""
+        self._frames.clear()
+        self._answers.clear()
+        self._pong = None
+        self.put(frame)
+        self._over = True
+        self.finish()
+
+    @asynccontextmanager
+    async def room(self, nbytes: int) -> AsyncGenerator[None, None]:
+        """Wait until there is room, and take `nbytes` of it for as long as the block lasts: for
+        what is about to be read, and queued right after."""
         while self.bytes >= self._bytes_max:
             await self._room.park()
+        self.bytes += nbytes
+        try:
+            yield
+        finally:
+            self.bytes -= nbytes
+            self._room.unpark_all()
 
     async def take(self, grant: Callable[[], int | None]) -> list[Frame] | None:
-        """All that is to be sent now; None when there will be nothing more.
+        """What is to be sent now; None when there will be nothing more.
 
         `grant` gives the credit limit to tell with the answers, if it is worth telling.
         """
@@ -77,10 +122,14 @@ class Outbox:
         if self._pong is not None:
             ready.append(frames.Pong(self._pong))
             self._pong = None
-        while self._frames:
-            frame, nbytes = self._frames.popleft()
+        taken = 0
+        while self._frames and taken < _TAKE_BYTES:
+            frame, nbytes, request = self._frames.popleft()
             ready.append(frame)
-            self.bytes -= nbytes
+            taken += nbytes
+            if request is not None:
+                self._taken(request)
+        self.bytes -= taken
         if self._room:
             self._room.unpark_all()
         return ready
@@ -92,6 +141,7 @@ class Outbox:
         acks: list[list[int]] = []
         while self._answers:
             request, ack = self._answers.popleft()
+            self._taken(request)
             outcomes = ack.outcomes
             first = outcomes[0]
             if len(outcomes) == 1 and type(first) is Receipt:
@@ -103,10 +153,14 @@ class Outbox:
                 whole = _contiguous(ack)
                 if whole is not None:
                     acks.append(_ack_entry(request, whole, len(outcomes)))
+                elif all(outcome is first for outcome in outcomes):
+                    assert isinstance(first, StreamerError)
+                    ready.append(failed(request, first))
                 else:
-                    results = [_result(outcome) for outcome in outcomes]
+                    room = (self._frame_bytes - _ENVELOPE_BYTES) // len(outcomes)
+                    results = [_result(outcome, room) for outcome in outcomes]
                     ready.append(frames.Results(0, request, results))
-            if len(acks) >= _ACKS_MAX:
+            if len(acks) >= self._acks_max:
                 ready.append(frames.Acks(0, acks))
                 acks = []
         if acks and ready and type(ready[0]) is frames.Credit:
@@ -119,9 +173,8 @@ class Outbox:
 
 def failed(request: int | None, error: StreamerError) -> frames.Failed:
     """The frame that tells of an error; `request` None for the session's own."""
-    return frames.Failed(
-        request, error.code, error.message, error.retryable, error.fatal, error.detail
-    )
+    message = error.message[:_MESSAGE_CHARS_MAX]
+    return frames.Failed(request, error.code, message, error.retryable, error.fatal, error.detail)
 
 
 def _ack_entry(request: int, receipt: Receipt, count: int) -> list[int]:
@@ -151,9 +204,15 @@ def _contiguous(ack: Ack) -> Receipt | None:
     return first
 
 
-def _result(outcome: object) -> list[object]:
+def _result(outcome: object, room: int) -> list[object]:
+    """The entry of one record, in at most `room` bytes: an error leaves out what it must."""
     if type(outcome) is Receipt:
         entry = _ack_entry(0, outcome, 1)
         return [entry[1], entry[2], entry[4], entry[5]]
     assert isinstance(outcome, StreamerError)
-    return [outcome.code, outcome.message, outcome.retryable, outcome.detail]
+    message, detail = outcome.message[:_MESSAGE_CHARS_MAX], outcome.detail
+    room -= _ERROR_BYTES
+    if len(message) * 4 + len(repr(detail)) * 4 > room:
+        detail = {}
+        message = message.encode()[: max(0, room)].decode(errors="ignore")
+    return [outcome.code, message, outcome.retryable, detail]

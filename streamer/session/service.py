@@ -75,3 +75,10 @@ class Service:
                     return pipeline
             raise NotAllowed(f"no pipeline serves a stream of the name {stream!r}")
         return found
+
+    def pipeline_name(self, stream: str) -> str:
+        """The name of the pipeline that serves a stream; empty if none does: it can be read."""
+        try:
+            return self.pipeline(stream).name
+        except NotAllowed:
+            return ""

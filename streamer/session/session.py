@@ -2,10 +2,13 @@
 
 Rules:
 
-- The reader never waits for a stage: what does not fit into a pipeline waits in `_inbox`, which
-  the session's own credit bounds, and credit is what runs out. So pings are always answered.
-- Every request is answered exactly once, or the session is over.
+- The reader never waits for a stage: what does not fit into a pipeline waits in that pipeline's
+  inbox, which the session's own credit bounds, and credit is what runs out. So pings are always
+  answered, and a pipeline that stalls does not hold up what the session has for another.
+- Every request is answered exactly once, or the session is over. It is under way until the writer
+  takes its answer: a peer that does not read runs out of requests, not the daemon out of memory.
 - A write that is cancelled or breaks ends the session: part of a frame may be out.
+- A session that ends for a fault says so in a last frame, by its one writer, within a second.
 - Whatever goes wrong in one session ends that session and no other: `serve` is an edge.
 """
 
@@ -23,8 +26,10 @@ from streamer.errors import (
     BadRequest,
     CreditExceeded,
     Draining,
+    LocalProtocolError,
     ProtocolError,
     StreamerError,
+    TooLarge,
     TooSlow,
 )
 from streamer.pipeline.runner import Pipeline
@@ -32,7 +37,7 @@ from streamer.pipeline.stage import Ack, Append
 from streamer.records import Lane, ProducerStamp
 from streamer.session.admin import answer_admin
 from streamer.session.delivery import Subscriptions, fetch
-from streamer.session.outbox import Outbox, failed
+from streamer.session.outbox import RESULT_BYTES, Outbox, failed
 from streamer.session.requests import records_of
 from streamer.session.service import Service
 from streamer.transport import Transport
@@ -42,6 +47,8 @@ from streamer.wire.frames import Frame
 from streamer.wire.machine import Connection, Role, State
 
 _LANES = (Lane.NORMAL, Lane.HIGH)
+#: How long a peer may take to hear why its session ends.
+_LAST_WORDS_S = 1.0
 
 
 class Session:
@@ -54,11 +61,16 @@ class Session:
         self._service = service
         self._limits = service.limits
         self._connection = Connection(Role.SERVER, service.limits.frame_bytes)
-        self._outbox = Outbox(service.send_queue_bytes)
+        self._outbox = Outbox(service.send_queue_bytes, service.limits.frame_bytes, self._end)
         self._window = GrantWindow(service.budget.window(service.limits.window_bytes))
         self._requests: set[int] = set()
-        self._inbox: deque[tuple[Pipeline, Append]] = deque()
-        self._inbox_filled = trio.lowlevel.ParkingLot()
+        #: Above that, the results of a request might not fit into a frame.
+        self._records_max = service.limits.frame_bytes // RESULT_BYTES
+        self._subscriptions = Subscriptions(service, self._outbox)
+        self._inboxes: dict[Pipeline, deque[Append]] = {}
+        self._leaving = False
+        #: Why the session ends, if for a fault.
+        self._fault: ProtocolError | None = None
         self._settled = trio.lowlevel.ParkingLot()
         self._heard_at = trio.current_time()
         self._log = structlog.get_logger("streamer.session").bind(peer=peer)
@@ -80,26 +92,33 @@ class Session:
         budget = self._service.budget
         budget.sessions += 1
         try:
-            await self._greet()
+            if not await self._greet():
+                return
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self._subscriptions = Subscriptions(self._service, self._outbox, nursery)
                 nursery.start_soon(self._write)
-                nursery.start_soon(self._feed)
                 nursery.start_soon(self._watch)
                 await self._read()
                 nursery.cancel_scope.cancel()
+            if self._fault is not None:
+                raise self._fault
         finally:
             budget.sessions -= 1
             budget.under_way -= self._window.under_way
             self._connection.closed()
+            # Nobody answers any more, and nobody needs to wait for it.
+            self._requests.clear()
+            self._settled.unpark_all()
 
-    async def _greet(self) -> None:
+    async def _greet(self) -> bool:
+        """Exchange the first two frames; False if the peer went away instead."""
         with trio.move_on_after(self._service.handshake_s) as scope:
             try:
                 hello = self._connection.receive(await self._transport.receive())
+            except trio.EndOfChannel:
+                return False
             except ProtocolError as error:
-                await self._say_fatal(error)
+                await self._say_why(error)
                 raise
             assert isinstance(hello, frames.Hello)
             self.name = hello.name[:200]
@@ -116,12 +135,24 @@ class Session:
                 )
             )
         if scope.cancelled_caught:
-            raise TooSlow(f"no hello within {self._service.handshake_s} s")
+            late = TooSlow(f"no hello within {self._service.handshake_s} s")
+            await self._say_why(late)
+            raise late
+        return True
 
     async def drain(self) -> None:
-        """Tell the peer to leave, wait until all its requests are answered, then end."""
-        if self._connection.state in (State.OPEN, State.LEFT):
-            self._outbox.put(frames.Goodbye("draining", "the daemon is going down"))
+        """Tell the peer to leave, wait until all its requests are answered, then end.
+
+        One that has not greeted yet is told right after its welcome.
+        """
+        await self._leave(frames.Goodbye("draining", "the daemon is going down"))
+
+    async def _leave(self, goodbye: frames.Goodbye) -> None:
+        if not self._leaving:
+            self._leaving = True
+            self._outbox.put(goodbye)
+            # Their backlog would hold it up; whoever reads goes on over another connection.
+            self._subscriptions.end_all()
         while self._requests:
             await self._settled.park()
         self._outbox.finish()
@@ -130,19 +161,25 @@ class Session:
 
     async def _read(self) -> None:
         transport = self._transport
-        while True:
-            try:
+        try:
+            while True:
                 data = await transport.receive()
-            except trio.EndOfChannel:
-                return
-            self._heard_at = trio.current_time()
-            try:
+                self._heard_at = trio.current_time()
                 self._handle(data)
                 for more in transport.receive_ready():
                     self._handle(more)
-            except ProtocolError as error:
-                await self._say_fatal(error)
-                raise
+        except trio.EndOfChannel:
+            return
+        except ProtocolError as error:
+            self._fail(error)
+        await trio.sleep_forever()
+
+    def _fail(self, error: ProtocolError) -> None:
+        """End the session once the peer has been told, or has not listened for a second."""
+        if self._fault is None:
+            self._fault = error
+            self._outbox.end_with(failed(None, error))
+            self._nursery.cancel_scope.deadline = trio.current_time() + _LAST_WORDS_S
 
     def _handle(self, data: bytes) -> None:
         self._frames_in.value += 1
@@ -192,6 +229,10 @@ class Session:
     def _on_produce_records(self, frame: frames.ProduceRecords, nbytes: int) -> None:
         ack = self._accept(frame.request, len(frame.records), nbytes)
         try:
+            if len(frame.records) > self._records_max:
+                raise TooLarge(
+                    f"request of {len(frame.records)} records, allowed are {self._records_max}"
+                )
             records = records_of(frame)
             self._records_in.value += len(records)
             stamp = None
@@ -215,8 +256,8 @@ class Session:
 
     def _accept(self, request: int, outcomes: int, nbytes: int) -> Ack:
         """Count a produce request against the session's credit; the ack that answers it."""
-        self._window.received(nbytes)
         self._begin(request)
+        self._window.received(nbytes)
         self._service.budget.under_way += nbytes
         if not outcomes:
             outcomes = 1
@@ -227,56 +268,68 @@ class Session:
             return
         self._window.completed(nbytes)
         self._service.budget.under_way -= nbytes
-        self._end(request)
         self._outbox.answer(request, ack)
 
     def _grant(self) -> int | None:
         return self._window.limit(self._service.budget.window(self._limits.window_bytes))
 
     def _offer(self, append: Append) -> None:
-        if self._service.draining:
-            raise Draining("the daemon is going down and takes nothing new")
+        self._check_taking()
         pipeline = self._service.pipeline(append.stream)
-        if not self._inbox:
-            try:
-                pipeline.offer(append)
-            except trio.WouldBlock:
-                pass
-            else:
-                return
-        self._inbox.append((pipeline, append))
-        self._inbox_filled.unpark()
+        inbox = self._inboxes.get(pipeline)
+        if inbox is not None:
+            inbox.append(append)
+            return
+        try:
+            pipeline.offer(append)
+        except trio.WouldBlock:
+            self._inboxes[pipeline] = deque([append])
+            self._nursery.start_soon(self._feed, pipeline)
 
-    async def _feed(self) -> None:
-        """Hand on what did not fit at once, in order, for as long as the session lasts."""
-        while True:
-            while not self._inbox:
-                await self._inbox_filled.park()
-            pipeline, append = self._inbox[0]
+    async def _feed(self, pipeline: Pipeline) -> None:
+        """Hand on what did not fit at once, in order, until nothing is left."""
+        inbox = self._inboxes[pipeline]
+        while inbox:
+            append = inbox[0]
             try:
                 await pipeline.send(append)
             except StreamerError as error:
                 append.ack.resolve_all(error)
             # Only now, so that what comes meanwhile lines up behind it.
-            self._inbox.popleft()
+            inbox.popleft()
+        del self._inboxes[pipeline]
+
+    def _check_taking(self) -> None:
+        if self._service.draining:
+            raise Draining("the daemon is going down and takes nothing new")
 
     # ------------------------------------------------------------------------- other requests
 
     def _on_subscribe(self, frame: frames.Subscribe, _: int) -> None:
         self._begin(frame.request)
-        self._subscriptions.begin(frame, self._reply)
+        try:
+            self._check_taking()
+        except Draining as error:
+            self._reply(frame.request, failed(frame.request, error))
+        else:
+            self._subscriptions.begin(self._nursery, frame, self._reply)
 
     def _on_fetch(self, frame: frames.Fetch, _: int) -> None:
         self._begin(frame.request)
         self._nursery.start_soon(
-            self._reply_with, frame.request, partial(fetch, self._service, frame)
+            self._reply_with, frame.request, partial(fetch, self._service, self._outbox, frame)
         )
 
     def _on_admin(self, frame: frames.Admin, _: int) -> None:
         self._begin(frame.request)
         self._nursery.start_soon(
-            self._reply_with, frame.request, partial(answer_admin, self._service, frame)
+            self._reply_with, frame.request, partial(self._answer_admin, frame)
         )
+
+    async def _answer_admin(self, frame: frames.Admin) -> Frame:
+        # A reply may be as large as a frame: so few are made before the peer takes them.
+        async with self._outbox.room(self._limits.frame_bytes):
+            return await answer_admin(self._service, frame)
 
     async def _reply_with(
         self,
@@ -284,14 +337,20 @@ class Session:
         work: Callable[[], trio.abc.Awaitable[Frame]],  # type: ignore[name-defined]
     ) -> None:
         try:
+            self._check_taking()
             frame = await work()
         except StreamerError as error:
             frame = failed(request, error)
-        self._reply(request, frame)
+        nbytes = 0
+        if isinstance(frame, frames.Fetched):
+            nbytes = len(frame.batches)
+        elif isinstance(frame, frames.Reply):
+            # At the most; weighing it would cost as much as encoding it.
+            nbytes = self._limits.frame_bytes
+        self._reply(request, frame, nbytes)
 
-    def _reply(self, request: int, frame: Frame) -> None:
-        self._end(request)
-        self._outbox.put(frame)
+    def _reply(self, request: int, frame: Frame, nbytes: int = 0) -> None:
+        self._outbox.put(frame, nbytes, request)
 
     def _on_grant(self, frame: frames.Grant, _: int) -> None:
         self._subscriptions.grant(frame.subscription, frame.limit)
@@ -306,7 +365,7 @@ class Session:
         """It was heard, and that is all a pong is for."""
 
     def _on_goodbye(self, frame: frames.Goodbye, _: int) -> None:
-        self._nursery.start_soon(self.drain)
+        self._nursery.start_soon(self._leave, frames.Goodbye("left", "all is answered"))
 
     # -------------------------------------------------------------------------------- writing
 
@@ -316,7 +375,7 @@ class Session:
             ready = await self._outbox.take(self._grant)
             if ready is None:
                 break
-            data = [self._connection.send(frame) for frame in ready]
+            data = [self._encode(frame) for frame in ready]
             self._count_out(data)
             # Most frames are small and the kernel takes them at once, without a deadline to set.
             if self._transport.send_now(data):
@@ -326,8 +385,18 @@ class Session:
             with trio.move_on_after(self._service.send_s) as scope:
                 await self._send_all(data)
             if scope.cancelled_caught:
-                raise TooSlow(f"took nothing for {self._service.send_s} s")
+                self._fault = TooSlow(f"took nothing for {self._service.send_s} s")
+                break
         self._nursery.cancel_scope.cancel()
+
+    def _encode(self, frame: Frame) -> bytes:
+        try:
+            return self._connection.send(frame)
+        except LocalProtocolError as error:
+            if not isinstance(frame, frames.Reply | frames.Fetched):
+                raise
+            too_large = TooLarge(f"the answer cannot be sent: {error.message}")
+            return self._connection.send(failed(frame.request, too_large))
 
     async def _send(self, frame: Frame) -> None:
         data = self._connection.send(frame)
@@ -345,9 +414,9 @@ class Session:
         self._frames_out.value += len(data)
         self._bytes_out.value += sum(map(len, data))
 
-    async def _say_fatal(self, error: ProtocolError) -> None:
-        """Try to tell the peer why the session ends; it may be in no state to hear it."""
-        with trio.move_on_after(1) as scope:
+    async def _say_why(self, error: ProtocolError) -> None:
+        """Try to tell a peer whose greeting failed; it may be in no state to hear it."""
+        with trio.move_on_after(_LAST_WORDS_S) as scope:
             scope.shield = True
             try:
                 await self._send(failed(None, error))
@@ -365,7 +434,8 @@ class Session:
             self._outbox.put(frames.Ping(0))
             await trio.sleep(self._service.handshake_s)
             if self._heard_at < asked_at:
-                raise TooSlow(f"silent for {idle_s} s, and no answer to a ping")
+                self._fail(TooSlow(f"silent for {idle_s} s, and no answer to a ping"))
+                return
 
 
 def _lane(number: int) -> Lane:

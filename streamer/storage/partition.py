@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Sequence
 
 import attrs
@@ -26,6 +27,7 @@ from streamer.errors import (
     StorageError,
     StreamerError,
 )
+from streamer.limits import OFFSET_MAX
 from streamer.storage.append import AppendPlan, ClosePlan, Roll, SyncPlan
 from streamer.storage.files import Buffer, File, Files
 from streamer.storage.index import SparseIndex
@@ -34,6 +36,7 @@ from streamer.storage.producers import DuplicateOf, ProducerTable
 from streamer.storage.read import ReadPlan, ReadResult, SeekPlan, Stretch
 from streamer.storage.recovery import DamagedRange, Recovered, RecoveryReport, recover
 from streamer.storage.retention import RetentionPlan, choose
+from streamer.storage.scrub import Scrub
 from streamer.storage.segment import IndexCache, LogSettings, Segment, file_path
 from streamer.storage.stamps import Stamps
 
@@ -51,6 +54,7 @@ __all__ = [
     "ReadResult",
     "RecoveryReport",
     "RetentionPlan",
+    "Scrub",
     "SeekPlan",
     "SyncPlan",
 ]
@@ -323,10 +327,11 @@ class PartitionLog:
         self.state, self._stopped_by = LogState.STOPPED, reason
 
     def note_damage(self, error: PartitionDamaged) -> None:
-        """Take note of damage that a read ran into: the log refuses writes from now on."""
+        """Take note of damage that a read or a scrub ran into: the log refuses writes from now
+        on."""
         first, behind = error.detail["first"], error.detail["next"]
-        found = DamagedRange(self.path, 0, 0, first, behind, error.message)
-        if all(known.first_offset != first for known in self.damage):
+        if all(not each.first_offset <= first < _end_of(each) for each in self.damage):
+            found = DamagedRange(self.path, 0, 0, first, behind, error.message)
             self.damage = (*self.damage, found)
         if self.state is LogState.OPEN:
             self.state = LogState.DAMAGED
@@ -335,9 +340,12 @@ class PartitionLog:
         if self.state is LogState.STOPPED:
             return PartitionStopped(f"{self.path} takes no writes: {self._stopped_by}")
         first = self.damage[0]
+        # What a read ran into tells the whole story by itself.
+        what = first.reason
+        if first.file != self.path:
+            what = f"{first.file} is damaged from byte {first.position} on ({what})"
         return PartitionDamaged(
-            f"{self.path} takes no writes: {first.file} is damaged at byte {first.position}"
-            f" ({first.reason})",
+            f"{self.path} takes no writes: {what}",
             first=first.first_offset,
             next=first.next_offset,
         )
@@ -388,12 +396,13 @@ class PartitionLog:
 
     def plan_read(self, offset: int, bytes_max: int) -> ReadPlan | None:
         """Decide what to read: whole batches from the one with `offset` on, of `bytes_max` in
-        all or one that is larger. None at the high-water mark: there is nothing yet.
+        all or one that is larger. None where there is nothing yet: at the high-water mark, and
+        in a tail that a start had no room to write again, up to its end.
 
         Raises:
-            OffsetOutOfRange: below what is kept, or above the high-water mark.
+            OffsetOutOfRange: below what is kept, or above what was written.
         """
-        if offset == self.high_water:
+        if self.high_water <= offset <= self.next_offset:
             return None
         first = self.first_offset
         if not first <= offset < self.high_water:
@@ -449,6 +458,18 @@ class PartitionLog:
             self.high_water,
         )
 
+    def plan_scrub(self) -> Scrub:
+        """Begin to look through all that is committed now."""
+        sealed = [
+            Stretch(each.path, each.base_offset, 0, each.nbytes, each.end_offset)
+            for each in self._sealed
+        ]
+        active = self._active
+        if active is not None and self.high_water > active.base_offset:
+            path = file_path(self.path, active.base_offset)
+            sealed.append(Stretch(path, active.base_offset, 0, active.nbytes, self.high_water))
+        return Scrub(self._files, deque(sealed))
+
     # --------------------------------------------------------------------------------- retention
 
     def plan_retention(self, now_us: int, floor: int | None) -> RetentionPlan | None:
@@ -475,3 +496,7 @@ class PartitionLog:
             self._sealed_bytes -= segment.nbytes
             self._indexes.drop(segment.base_offset)
         del self._sealed[:gone], self._bases[:gone]
+
+
+def _end_of(damage: DamagedRange) -> int:
+    return OFFSET_MAX if damage.next_offset is None else damage.next_offset

@@ -125,13 +125,17 @@ class ReadPlan:
         first = hops.expected
         found = find_next(self._window(file), position, first, self.stop_offset)
         behind = self.stop_offset if found is None else found.frame.base_offset
-        return PartitionDamaged(
-            f"{self.path} is damaged from byte {position} on"
-            f" ({hops.fault or 'the file ends before'}): offsets {first} to {behind - 1}"
-            " are not whole",
-            first=first,
-            next=behind,
-        )
+        return damaged(self.path, position, hops.fault or "the file ends before", first, behind)
+
+
+def damaged(path: str, position: int, fault: str, first: int, behind: int) -> PartitionDamaged:
+    """The error for records `first` to before `behind`, which should be there from a byte on."""
+    return PartitionDamaged(
+        f"{path} is damaged from byte {position} on ({fault}):"
+        f" offsets {first} to {behind - 1} are not whole",
+        first=first,
+        next=behind,
+    )
 
 
 @attrs.frozen(eq=False)

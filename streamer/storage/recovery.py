@@ -20,7 +20,6 @@ import attrs
 
 from streamer.batch import Codec
 from streamer.errors import BadBatch, StorageDamaged
-from streamer.limits import MIB
 from streamer.storage.files import Files, no_room
 from streamer.storage.frames import Frame, Gap, Window, walk
 from streamer.storage.index import SparseIndex
@@ -38,10 +37,6 @@ from streamer.storage.segment import (
     write_sidecars,
 )
 from streamer.storage.stamps import Stamps, frame_stamps
-
-#: A proven part up to this size is written again with the tail: that replaces the file in one
-#: rename, where a new segment at each unclean start would leave many small ones.
-_REWRITE_WHOLE_BYTES = 1 * MIB
 
 
 @attrs.frozen
@@ -265,7 +260,7 @@ class _Opening:
     ) -> Recovered:
         last, sealed, active = self.segments[-1], self.segments[:-1], tail.index
         proven, proven_bytes, tail_bytes = tail.proven, active.nbytes, tail.pending_bytes
-        if proven_bytes <= _REWRITE_WHOLE_BYTES:
+        if proven_bytes <= self.settings.rewrite_whole_bytes:
             nbytes = proven_bytes + tail_bytes
             rewrite = Rewrite(self.files, last.path, 0, nbytes, last.path, None)
         else:

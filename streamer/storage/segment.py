@@ -41,7 +41,9 @@ class LogSettings:
 
     `index_bytes` is the distance of index entries; `retention_bytes` and `retention_s` bound what
     is kept (None: for ever), in whole segments; `producers` is how many are remembered, and
-    `checkpoint_records` after how many idempotent appends they are written down in between.
+    `checkpoint_records` after how many idempotent appends they are written down in between. After
+    an unclean stop a last segment of which up to `rewrite_whole_bytes` are proven is written again
+    whole: that replaces its file, where a new segment each time would leave many small ones.
     """
 
     segment_bytes: int = 64 * MIB
@@ -50,6 +52,7 @@ class LogSettings:
     retention_s: float | None = None
     producers: int = 10_000
     checkpoint_records: int = 100_000
+    rewrite_whole_bytes: int = 1 * MIB
     limits: BatchLimits = attrs.field(factory=BatchLimits)
 
 

@@ -104,6 +104,17 @@ def verify_directory(files: Files, path: str) -> Iterator[Finding | PartitionSum
         raise StorageError(f"{path}: {error}") from error
 
 
+def verify_partition(
+    files: Files, path: str, stream: str = "", number: int = 0
+) -> Iterator[Finding | PartitionSummary]:
+    """The same for the one partition whose log is in the directory `path`.
+
+    Raises:
+        OSError: the disk is at fault.
+    """
+    return _Partition(files, path, stream, number).verify()
+
+
 def _verify_stream(files: Files, path: str, name: str) -> Iterator[Finding | PartitionSummary]:
     names = files.listdir(path)
     bad: list[tuple[str, str]] = []
@@ -127,7 +138,7 @@ def _verify_stream(files: Files, path: str, name: str) -> Iterator[Finding | Par
         kind = FindingKind.METADATA
         yield Finding(kind, name, None, where, 0, nbytes, None, None, reason)
     for number in numbers:
-        yield from _Partition(files, f"{path}/{number}", name, number).verify()
+        yield from verify_partition(files, f"{path}/{number}", name, number)
 
 
 @attrs.define(eq=False)

@@ -11,6 +11,8 @@ The model of a disk, in what it promises and in what it does not:
   dead process could not.
 - A failed sync marks the pages clean without having written them ("fsyncgate"): programs still
   see the bytes, a later sync has nothing to write, and a power cut or `evict` loses them.
+- Part of what was not synced may get to the disk by itself (`write_back_with`), so that what was
+  cut off again only in the cache comes back after a power cut.
 - A full disk (`capacity_bytes`) takes the part that fits and then says `ENOSPC`.
 - Faults are set by name (`fail_next`) or by number (`fail_call`, `die_at_call`), so that a test can
   fail the n-th call for every n. `calls` counts.
@@ -84,6 +86,14 @@ class _Content:
     def lose(self) -> None:
         """A sync that fails: the pages count as clean, and were not written."""
         self.dirty.clear()
+
+    def write_back(self, rng: random.Random) -> None:
+        """Some of the unsynced gets to the disk by itself, as it may at any time."""
+        if rng.random() < 0.5 and len(self.live) > len(self.durable):
+            _resize(self.durable, rng.randint(len(self.durable), len(self.live)))
+        for sector in self.dirty:
+            if rng.random() < 0.5:
+                self._settle(sector)
 
     def evict(self) -> None:
         """Clean pages leave the cache, and are read again from the disk."""
@@ -172,6 +182,8 @@ class _Disk:
     failures: list[tuple[str, int]] = attrs.field(factory=list)
     failing_calls: dict[int, int] = attrs.field(factory=dict)
     fatal_calls: dict[int, random.Random | None] = attrs.field(factory=dict)
+    #: Decides what gets to the disk without a sync; None: nothing.
+    eager: random.Random | None = None
     guard: threading.RLock = attrs.field(factory=threading.RLock)
 
     def used_bytes(self) -> int:
@@ -269,6 +281,11 @@ class MemoryFiles:
                     if content is not None:
                         content.evict()
 
+    def write_back_with(self, rng: random.Random | None) -> None:
+        """From now on part of what is written gets to the disk at once, without a sync, so that
+        what is cut off in the cache alone can come back. None ends that."""
+        self._disk.eager = rng
+
     def fail_next(self, operation: str, error: int = errno.EIO, *, times: int = 1) -> None:
         """Let the next calls of `operation` fail: read, write, sync, truncate, create, open,
         rename, unlink, sync_dir, make_dir, listdir, size, lock."""
@@ -293,9 +310,9 @@ class MemoryFiles:
         """Damage a byte, on the disk and in the cache."""
         with self._disk.guard:
             content = self._content(path)
-            for data in (content.live, content.durable):
-                if position < len(data):
-                    data[position] ^= 1 << bit
+            content.live[position] ^= 1 << bit
+            if position < len(content.durable):
+                content.durable[position] ^= 1 << bit
 
     def overwrite(self, path: str, position: int, data: bytes) -> None:
         """Put bytes into a file, on the disk and in the cache, as a misdirected write does."""
@@ -478,8 +495,15 @@ class MemoryFile:
             room = self._files._disk.capacity_bytes - self._files._disk.used_bytes()
             if growth > max(0, room):
                 content.write(position, data[: max(0, len(data) - growth + max(0, room))])
+                self._write_back()
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
             content.write(position, data)
+            self._write_back()
+
+    def _write_back(self) -> None:
+        eager = self._files._disk.eager
+        if eager is not None:
+            self._content.write_back(eager)
 
     def read_at(self, position: int, nbytes: int) -> bytes:
         with self._call("read"):

@@ -93,6 +93,11 @@ def make_append(number: int, answered: Callable[[Ack], None] = lambda _: None) -
     return Append(nbytes=record.nbytes, records=[record], stamp=stamp, **common)
 
 
+def _channel(items: int) -> tuple[Sender[Any], Receiver[Any]]:
+    """A channel that only the number of items bounds."""
+    return open_channel(items, 1 << 30)
+
+
 @attrs.define(eq=False)
 class _Flowing:
     """The stages before the checked one, run for real, so that it gets true input."""
@@ -112,8 +117,8 @@ async def run_stage(
     plugin: StagePlugin, context: StageContext, items: Sequence[Any], settings: Any = None
 ) -> list[Any]:
     """Feed a stage, end its input, and give what it sent until it returned."""
-    head, receive = open_channel(len(items) + 1, 1 << 30)
-    send, tail = open_channel(10_000, 1 << 30)
+    head, receive = _channel(len(items) + 1)
+    send, tail = _channel(10_000)
     for item in items:
         head.send_nowait(item)
     head.close()
@@ -157,8 +162,8 @@ async def check_drains(plugin: StagePlugin, settings: Any = None) -> None:
     """It returns once its input has ended, with nothing left behind and both ends closed."""
     async with open_context() as context:
         items = await _prepared(plugin, context, 7)
-        head, receive = open_channel(100, 1 << 30)
-        send, tail = open_channel(10_000, 1 << 30)
+        head, receive = _channel(100)
+        send, tail = _channel(10_000)
         stage = plugin.factory(plugin.config() if settings is None else settings, context)
         with trio.move_on_after(60) as scope:
             async with trio.open_nursery() as nursery:
@@ -194,8 +199,8 @@ async def check_backpressure(plugin: StagePlugin, settings: Any = None) -> None:
     async with open_context() as context:
         items = await _prepared(plugin, context, count)
         expected = sum(_size(item) for item in items)
-        head, receive = open_channel(1, 1 << 30)
-        send, tail = open_channel(1, 1 << 30)
+        head, receive = _channel(1)
+        send, tail = _channel(1)
         stage = plugin.factory(plugin.config() if settings is None else settings, context)
         got = 0
         async with trio.open_nursery() as nursery:
@@ -247,8 +252,8 @@ async def check_cancellation(plugin: StagePlugin, settings: Any = None) -> None:
     for step in range(_STEPS_MAX):
         async with open_context() as context:
             items = await _prepared(plugin, context, 4)
-            head, receive = open_channel(100, 1 << 30)
-            send, tail = open_channel(10_000, 1 << 30)
+            head, receive = _channel(100)
+            send, tail = _channel(10_000)
             for item in items:
                 head.send_nowait(item)
             head.close()

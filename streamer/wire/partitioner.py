@@ -2,8 +2,8 @@
 
 Rules: CRC-32C of the key (the checksum that batches use anyway), mixed by an odd constant, since
 the checksum is linear and keys of one form (`user17@example.org`) differ in few of its bits, and
-spread over the partitions by multiply and shift, which needs no division and wastes no range. Changing it would break the order
-of every key, so `PROTOCOL.md` fixes it with test vectors.
+spread over the partitions by multiply and shift, which needs no division and wastes no range.
+Changing it would break the order of every key, so `PROTOCOL.md` fixes it with test vectors.
 """
 
 from __future__ import annotations

@@ -372,6 +372,14 @@ class Daemon:
         """All that is in a partition, in order."""
         return self.partition(stream, number).values(self.codec)
 
+    def stamp(self, frame: Frame) -> tuple[int, int]:
+        """The producer id and first sequence of a request to append."""
+        if isinstance(frame, frames.Produce):
+            header = parse(frame.batch, BatchLimits()).header
+            return header.producer_id, header.sequence
+        assert isinstance(frame, frames.ProduceRecords)
+        return frame.producer_id, frame.sequence
+
     def produced(self) -> list[Frame]:
         return [f for f in self.seen if isinstance(f, frames.Produce | frames.ProduceRecords)]
 

@@ -116,7 +116,7 @@ async def test_what_was_under_way_when_all_ended_is_of_unknown_outcome(daemon) -
     async with daemon.connect(reconnect_s=5) as client:
         with pytest.raises(OutcomeUnknown):
             async with client.producer("s") as producer:
-                daemon.script = once(0, "silence")
+                daemon.script = lambda _: "silence"
                 results: dict[str, BaseException] = {}
 
                 async def send(value: str) -> None:
@@ -133,12 +133,10 @@ async def test_what_was_under_way_when_all_ended_is_of_unknown_outcome(daemon) -
                     await producer.post(b"posted")
                     daemon.down = True
                     await trio.sleep(0.1)
-                    daemon.script = lambda _: "silence"
                     daemon.drop()
                 assert isinstance(results["under way"], OutcomeUnknown)
                 assert isinstance(results["under way"].__cause__, ConnectionFailed)
-                # They had gone out as well: three are more than the one under way.
-                assert isinstance(results["waiting"], OutcomeUnknown)
+                assert isinstance(results["waiting"], OutcomeUnknown | ConnectionFailed)
 
 
 async def test_the_first_connection_is_tried_once(daemon) -> None:
@@ -178,7 +176,7 @@ async def test_a_daemon_that_breaks_the_rules_is_not_tried_for_ever(daemon) -> N
 
         type(daemon.sessions[0]).apply = wrong  # type: ignore[method-assign]
         try:
-            with pytest.raises(OutcomeUnknown, match="1000"):
+            with pytest.raises(OutcomeUnknown, match="not under way"):
                 await producer.send(b"b")
         finally:
             type(daemon.sessions[0]).apply = original  # type: ignore[method-assign]
@@ -375,10 +373,12 @@ async def test_what_cannot_be_sent_for_too_long_is_given_up(daemon, client) -> N
     async with client.producer("s", delivery_timeout_s=10) as producer:
         daemon.down = True
         daemon.drop()
+        await idle()
+        began = trio.current_time()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(expect, TimedOut, producer.send(b"a"))
             nursery.start_soon(expect, TimedOut, producer.send_batch([b"a", b"b"]))
-        assert 10 <= trio.current_time() <= 11
+        assert 10 <= trio.current_time() - began <= 11
         await producer.post(b"c")
         daemon.down = False
         await trio.sleep(3)
@@ -386,7 +386,7 @@ async def test_what_cannot_be_sent_for_too_long_is_given_up(daemon, client) -> N
 
 
 async def test_what_is_not_answered_for_too_long_ends_the_producer(daemon, client) -> None:
-    daemon.script = once(1, "silence")
+    daemon.script = from_to(1, 10, "silence")
     with pytest.raises(OutcomeUnknown):
         async with client.producer("s", delivery_timeout_s=10) as producer:
             await producer.send(b"a")
@@ -555,7 +555,18 @@ async def test_any_mixture_loses_and_repeats_nothing(daemon, seed) -> None:
     faults = rng.choice([0.02, 0.1, 0.3])
     refusals = [DiskFull("x"), Aborted("x"), TimedOut("x"), OutcomeUnknown("x"), NotAllowed("x")]
     choices = ["drop", "drop after", *refusals[: rng.choice([0, 3, 4, 5])]]
-    daemon.script = lambda _: rng.choice(choices) if rng.random() < faults else None
+
+    dropped: set[tuple[int, int]] = set()
+
+    def script(frame: frames.Frame) -> object:
+        verdict = rng.choice(choices) if rng.random() < faults else None
+        if isinstance(verdict, str):
+            dropped.add(daemon.stamp(frame))
+        # What may have been appended before is not refused for good: that has its own test.
+        uncertain = isinstance(verdict, NotAllowed) and daemon.stamp(frame) in dropped
+        return None if uncertain else verdict
+
+    daemon.script = script
     acked: dict[bytes, tuple[int, int]] = {}
     refused: set[bytes] = set()
     order: dict[int, list[bytes]] = {}

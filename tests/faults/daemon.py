@@ -116,6 +116,19 @@ class RealDaemon:
         await self.spawn()
         await self.ready()
 
+    async def listening(self) -> None:
+        """Wait until the Unix socket takes connections.
+
+        Raises:
+            AssertionError: the daemon has ended.
+        """
+        while self.running:
+            with suppress(OSError):
+                await (await trio.open_unix_socket(self.socket)).aclose()
+                return
+            await trio.sleep(_POLL_S)
+        raise AssertionError("it ended:\n" + self.log_end())
+
     async def lock_taken(self) -> bool:
         """Wait until the process has the directory's lock, that is: until recovery begins.
 

@@ -10,7 +10,7 @@ import fcntl
 import random
 import termios
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import trio
 
@@ -36,6 +36,27 @@ async def greet(path: str) -> trio.SocketStream:
 
 async def _send(stream: trio.SocketStream, frame: Frame) -> None:
     await stream.send_all(LengthPrefixed.prefixed(frames.encode(frame)))
+
+
+async def sit_idle(
+    path: str, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """A session that asks for nothing, and answers when it is asked for a sign of life."""
+    framing = LengthPrefixed(MIB)
+    async with await greet(path) as peer:
+        task_status.started()
+        while data := await peer.receive_some():
+            for frame in map(frames.decode, framing.feed(data)):
+                if isinstance(frame, frames.Ping):
+                    await _send(peer, frames.Pong(frame.token))
+
+
+async def hung_up(peer: trio.SocketStream) -> None:
+    """Wait until the daemon has ended a session, without reading anything of it."""
+    with suppress(trio.BrokenResourceError):
+        while True:
+            await _send(peer, frames.Ping(0))
+            await trio.sleep(0.5)
 
 
 async def subscribe_and_never_read(path: str, stream: str) -> trio.SocketStream:

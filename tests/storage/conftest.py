@@ -51,6 +51,7 @@ class Kit:
         retention_s: float | None = None,
         producers: int = 10,
         checkpoint_records: int = 100_000,
+        rewrite_whole_bytes: int = 0,
     ) -> PartitionLog:
         settings = LogSettings(
             segment_bytes,
@@ -59,6 +60,7 @@ class Kit:
             retention_s,
             producers,
             checkpoint_records,
+            rewrite_whole_bytes,
         )
         return PartitionLog.open(files, path, settings, self.codec)
 
@@ -382,12 +384,15 @@ class Life:
     def close(self) -> None:
         """A clean end, if nothing comes between."""
         assert self.log is not None
+        # A recovery that had no room is not finished by closing.
+        whole = self.log.high_water == self.log.next_offset
         plan, self.log = self.log.plan_close(), None
         try:
             plan.run()
         except (PartitionStopped, ProcessDied) as error:
             raise Restart from error
-        self.durable = len(self.content)
+        if whole:
+            self.durable = len(self.content)
 
     def kill(self) -> None:
         self.log = None

@@ -19,6 +19,7 @@ SETTINGS = {
     "index_bytes": 200,
     "retention_bytes": 1200,
     "checkpoint_records": 4,
+    "rewrite_whole_bytes": 300,
 }
 
 #: What the process does, step by step. Every kind of call is in it, and every kind of plan.
@@ -44,15 +45,20 @@ SCRIPT: list[Callable[[Any], None]] = [
 ]
 
 
-def run(life: Any, rng: random.Random | None) -> None:
+def run(life: Any, rng: random.Random | None, *, hasty: bool = False) -> None:
     """Run the script; where the process ends, the next one goes on with the next step. `rng` cuts
-    the power at each end, None kills the process."""
+    the power at each end, None kills the process. With `hasty` the next one appends at once, and
+    then the power is cut: a start must have made durable whatever it builds on."""
     steps = [lambda life: life.start(), *SCRIPT]
     for step in steps:
         try:
             step(life)
         except life.Restart:
             restart(life, rng)
+            if hasty:
+                life.append(1)
+                life.power_cut(random.Random(len(life.content)))
+                life.start()
 
 
 def restart(life: Any, rng: random.Random | None) -> None:
@@ -115,9 +121,10 @@ def test_the_nth_call_fails(
         finish(life)
 
 
+@pytest.mark.parametrize("hasty", [False, True])
 @pytest.mark.parametrize("seed", [None, 1, 2, 3])
 def test_the_process_or_the_power_ends_at_the_nth_call(
-    make_life: Callable[..., Any], calls: int, seed: int | None
+    make_life: Callable[..., Any], calls: int, seed: int | None, hasty: bool
 ) -> None:
     for number in range(calls):
         rng = None if seed is None else random.Random(f"{seed}/{number}")
@@ -125,7 +132,9 @@ def test_the_process_or_the_power_ends_at_the_nth_call(
         life.files.die_at_call(at_call(life, number), rng)
         # Whatever the model is told: it must not believe that the cache has survived.
         life.power_cuts = seed is not None
-        run(life, rng)
+        if seed == 3:
+            life.files.write_back_with(random.Random(number))
+        run(life, rng, hasty=hasty)
         finish(life)
 
 
@@ -133,6 +142,7 @@ def test_the_process_or_the_power_ends_at_the_nth_call(
 def test_the_disk_is_full_from_the_nth_byte_on(make_life: Callable[..., Any], power: bool) -> None:
     for capacity in range(0, 6000, 29):
         files = MemoryFiles(capacity_bytes=capacity)
+        files.write_back_with(random.Random(capacity))
         life = make_life(files, **SETTINGS)
         try:
             life.start()

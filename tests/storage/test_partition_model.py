@@ -34,6 +34,7 @@ steps = st.one_of(
     st.tuples(st.just("die"), st.integers(0, 40), st.none() | seeds),
     st.tuples(st.just("capacity"), st.integers(0, 3000)),
     st.tuples(st.just("room")),
+    st.tuples(st.just("write back"), seeds),
 )
 
 
@@ -68,6 +69,8 @@ def take(life: Any, step: tuple[Any, ...]) -> None:
         number, seed = arguments
         life.dies_by_power = life.dies_by_power or seed is not None
         files.die_at_call(files.calls + number, None if seed is None else random.Random(seed))
+    elif kind == "write back":
+        files.write_back_with(random.Random(arguments[0]))
     elif kind == "capacity":
         files.capacity_bytes = files.used_bytes() + arguments[0]
     else:
@@ -94,7 +97,7 @@ def restart(life: Any, seed: int) -> None:
 
 
 @settings(
-    max_examples=6000,
+    max_examples=300,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -105,6 +108,7 @@ def restart(life: Any, seed: int) -> None:
     index_bytes=st.sampled_from([1, 300, 10**6]),
     retention_bytes=st.sampled_from([0, 1000]),
     checkpoint_records=st.sampled_from([1, 7, 1000]),
+    rewrite_whole_bytes=st.sampled_from([0, 600, 10**6]),
 )
 @example(
     plan=[("append", [3, 3], True, 1), ("fail", "sync", errno.EIO), ("append", [1], True, 1)],
@@ -113,6 +117,7 @@ def restart(life: Any, seed: int) -> None:
     index_bytes=1,
     retention_bytes=0,
     checkpoint_records=1,
+    rewrite_whole_bytes=0,
 )
 def test_a_log_is_a_list(
     make_life: Callable[..., Any], plan: list[tuple[Any, ...]], seed: int, **sizes: int

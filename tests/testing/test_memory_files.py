@@ -275,6 +275,25 @@ def test_a_lock_is_held_once(files: MemoryFiles) -> None:
     files.lock("/d/lock").release()
 
 
+def test_what_was_cut_off_without_a_sync_may_come_back() -> None:
+    def make(sync: bool = False) -> MemoryFiles:
+        files = MemoryFiles()
+        files.make_dir("/d")
+        write_durably(files, "/d/f", b"a")
+        files.write_back_with(random.Random(len(made)))
+        made.append(files)
+        file = files.open("/d/f")
+        file.write_at(1, [b"b" * 3])
+        file.truncate(1)
+        if sync:
+            file.sync()
+        return files
+
+    made: list[MemoryFiles] = []
+    assert b"abbb" in outcomes(make, lambda files: files.read("/d/f"))
+    assert outcomes(lambda: make(sync=True), lambda files: files.read("/d/f")) == {b"a"}
+
+
 def test_a_full_disk_takes_what_fits(files: MemoryFiles) -> None:
     files.capacity_bytes = 10
     file = files.create("/d/f")

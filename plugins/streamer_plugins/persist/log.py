@@ -90,7 +90,13 @@ class _Persist:
         writes, done = self._plan(proposals)
         if writes:
             began = trio.current_time()
-            await self._context.disk.run(partial(_carry_out, writes, self._sync))
+            try:
+                await self._context.disk.run(partial(_carry_out, writes, self._sync))
+            except trio.Cancelled:
+                # Before its turn, or it would have ended first: nothing was written.
+                for write in writes:
+                    write.partition.failed(write.plan, Aborted("the pipeline ended before it"))
+                raise
             self._latency.record(trio.current_time() - began)
             for write in writes:
                 if self._finish(write):
@@ -163,6 +169,9 @@ class _Persist:
                 continue
             try:
                 await self._context.disk.run(plan.run)
+            except trio.Cancelled:
+                partition.failed(plan, Aborted("the pipeline ended before it"))
+                raise
             except StreamerError as error:
                 partition.failed(plan, error)
                 self._context.log.error(
