@@ -7,10 +7,15 @@ BIN := $(VENV)/bin
 DATA ?= ./streamer-data
 TEST_WORKERS ?= 2
 
+# The long forms of tests/faults; `make test` has the short ones.
+CRASH_CYCLES ?= 1000
+POWER_CUTS ?= 200
+SOAK_S ?= 600
+
 # A real log file stands beside the repository on our machines; the sample is always there.
 DEMO_LOG ?= $(firstword $(wildcard ../shared/data/loghub/*.log) tests/data/sample.log)
 
-.PHONY: help run test demo lint bench wheel clean
+.PHONY: help run test demo lint bench crash power soak wheel clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +24,7 @@ help:
 	@echo "make demo   send a log file through a daemon of its own and watch it"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  measure this machine; JSON on standard output"
+	@echo "make crash  $(CRASH_CYCLES) SIGKILLs under load; power: $(POWER_CUTS) power cuts (root); soak: $(SOAK_S) s of overload"
 	@echo "make wheel  build the wheel and check what it installs"
 	@echo "make clean  remove what the others made, except for data"
 
@@ -40,6 +46,17 @@ bench: $(VENV)/.installed
 	@for workload in limits produce post single shared consume latency; do \
 		$(BIN)/streamer bench $$workload || exit; \
 	done
+
+crash: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.faults.crash --cycles $(CRASH_CYCLES)
+
+# The control runs without fsync: it must lose records, or the rehearsal would show nothing.
+power: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.faults.power --cuts 20 --control
+	$(BIN)/python -m tests.faults.power --cuts $(POWER_CUTS)
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.faults.soak --seconds $(SOAK_S)
 
 wheel: $(VENV)/.installed-dev
 	rm -rf dist

@@ -10,6 +10,7 @@ always is one, so no task of ours can go on for ever without it).
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import NoReturn
 
 import trio
@@ -18,14 +19,16 @@ import trio
 _LARGE_READ_BYTES = 32 * 1024
 
 
-class SocketStream(trio.abc.Stream):
+class SocketStream(trio.abc.HalfCloseableStream):
     """Takes over a connected, non-blocking stream socket. One task sends, one receives."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         if sock.family != socket.AF_UNIX:
             # A frame must not wait for the ack of the one before it.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with suppress(OSError):
+                # The peer may have reset it already, which some systems say here.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = sock
         #: The last read was large: there is probably more, and no need to wait for it.
         self._more = False
@@ -59,7 +62,7 @@ class SocketStream(trio.abc.Stream):
     async def wait_send_all_might_not_block(self) -> None:
         try:
             await trio.lowlevel.wait_writable(self.socket)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._broken(error)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -73,11 +76,20 @@ class SocketStream(trio.abc.Stream):
                 data = self.socket.recv(65536 if max_bytes is None else max_bytes)
             except BlockingIOError:
                 self._more = False
-            except OSError as error:
+            except (OSError, ValueError) as error:
+                # To epoll the number of a closed socket is a value out of range.
                 self._broken(error)
             else:
                 self._more = len(data) >= _LARGE_READ_BYTES
                 return data
+
+    async def send_eof(self) -> None:
+        """Say that nothing more will be sent. Raises as `send_all`."""
+        await trio.lowlevel.checkpoint()
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self._broken(error)
 
     async def aclose(self) -> None:
         """Close it at once; whoever waits for it gets `trio.ClosedResourceError`."""
@@ -86,7 +98,7 @@ class SocketStream(trio.abc.Stream):
             self.socket.close()
         await trio.lowlevel.checkpoint()
 
-    def _broken(self, error: OSError) -> NoReturn:
+    def _broken(self, error: Exception) -> NoReturn:
         if self.socket.fileno() == -1:
             raise trio.ClosedResourceError("this stream was closed") from None
         raise trio.BrokenResourceError(f"the connection broke: {error}") from error

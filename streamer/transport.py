@@ -81,6 +81,13 @@ class Transport(Protocol):
     def receive_ready(self) -> list[bytes]:
         """The frames that came with the last one and need no waiting for; perhaps none."""
 
+    async def hear_out(self) -> None:
+        """After the last `send`: wait until the peer has closed too, and drop what still comes.
+
+        Closing with bytes unread makes the kernel reset the connection, and a peer that is still
+        sending would not learn why. No `receive` may follow. Deadlines are the caller's.
+        """
+
     async def aclose(self) -> None:
         """Close it, within a bounded time; at once when cancelled."""
 
@@ -160,6 +167,16 @@ class RawTransport:
         ready, self._ready = self._ready, []
         return ready
 
+    async def hear_out(self) -> None:
+        try:
+            if isinstance(self._stream, trio.abc.HalfCloseableStream):
+                await self._stream.send_eof()
+            while await self._stream.receive_some(_RAW_READ_BYTES):
+                pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            # It has closed without hearing us out.
+            return
+
     async def aclose(self) -> None:
         self._broken = True
         await self._stream.aclose()
@@ -169,10 +186,14 @@ class WebSocketTransport:
     """Frames as binary messages of a WebSocket. Made by `wrap_websocket` or `accept_websocket`."""
 
     def __init__(
-        self, websocket: trio_websocket.WebSocketConnection, stream: trio.abc.Stream
+        self,
+        websocket: trio_websocket.WebSocketConnection,
+        stream: trio.abc.Stream,
+        meter: _Meter | None = None,
     ) -> None:
         self._websocket = websocket
         self._stream = stream
+        self._meter = meter
         self._broken = False
         self._closed = False
 
@@ -202,6 +223,8 @@ class WebSocketTransport:
             message = await self._websocket.get_message()
         except trio_websocket.ConnectionClosed as closed:
             self._ended(closed)
+        if self._meter is not None:
+            self._meter.unheard_bytes = 0
         if not isinstance(message, bytes):
             raise RemoteProtocolError("text message where frames are binary")
         return message
@@ -219,6 +242,10 @@ class WebSocketTransport:
     def receive_ready(self) -> list[bytes]:
         return []
 
+    async def hear_out(self) -> None:
+        """The closing handshake does it."""
+        await trio.lowlevel.checkpoint()
+
     async def aclose(self) -> None:
         self._closed = True
         if self._broken:
@@ -229,6 +256,35 @@ class WebSocketTransport:
         with trio.move_on_after(_CLOSE_S):
             await self._websocket.aclose()
         await trio.aclose_forcefully(self._stream)
+
+
+class _Meter(trio.abc.Stream):
+    """Bounds what comes without making a whole message.
+
+    trio-websocket keeps the fragments of a message until it ends and bounds their bytes, not their
+    number: an empty one takes 6 bytes on the wire and ten times that in memory.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, bytes_max: int) -> None:
+        self._stream = stream
+        self._bytes_max = bytes_max
+        self.unheard_bytes = 0
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        data = bytes(await self._stream.receive_some(max_bytes))
+        self.unheard_bytes += len(data)
+        if self.unheard_bytes > self._bytes_max:
+            raise trio.BrokenResourceError(f"{self.unheard_bytes} bytes without a whole message")
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class _Guard:
@@ -320,13 +376,15 @@ async def accept_websocket(
         ConnectionFailed: no WebSocket handshake, one that is not allowed, or the peer went away.
     """
     guard = _Guard(nursery, stream)
+    # A message in small fragments, and the reads that may be ahead of us.
+    meter = _Meter(stream, 2 * frame_bytes + 4 * _WEBSOCKET_READ_BYTES)
     websocket: trio_websocket.WebSocketConnection | None = None
     refused: bytes | None = None
     try:
         with guard.handshake:
             request = await trio_websocket.wrap_server_stream(
                 cast("trio.Nursery", guard),
-                stream,
+                meter,
                 message_queue_size=_WEBSOCKET_QUEUE,
                 max_message_size=frame_bytes,
                 receive_buffer_size=_WEBSOCKET_READ_BYTES,
@@ -345,7 +403,7 @@ async def accept_websocket(
         raise ConnectionFailed(f"websocket origin {refused!r} is not allowed")
     if websocket is None:
         raise guard.failed() from guard.failure
-    return WebSocketTransport(websocket, stream)
+    return WebSocketTransport(websocket, stream, meter)
 
 
 def _foreign_origin(

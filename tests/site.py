@@ -62,8 +62,9 @@ def batch_of(values: Sequence[bytes], stamp: ProducerStamp | None = None) -> byt
 class Peer:
     """One connection to the daemon, by hand."""
 
-    def __init__(self, transport: Transport, stream: MemoryStream) -> None:
+    def __init__(self, transport: Transport, stream: Any) -> None:
         self.transport = transport
+        #: What is below it: a `MemoryStream`, or a socket.
         self.stream = stream
         self.machine = Connection(Role.CLIENT, WireLimits().frame_bytes)
         self.welcome = frames.Welcome(0, "", {}, 0)
@@ -89,7 +90,7 @@ class Peer:
 
     async def expect(self, kind: type[F]) -> F:
         frame = await self.receive()
-        assert isinstance(frame, kind), frame
+        assert isinstance(frame, kind), repr(frame)[:500]
         return frame
 
     async def ended(self) -> list[Frame]:
@@ -104,7 +105,7 @@ class Peer:
     async def fatal(self) -> frames.Failed:
         """The last words of the daemon, and nothing after them."""
         *_, last = await self.ended()
-        assert isinstance(last, frames.Failed), last
+        assert isinstance(last, frames.Failed), repr(last)[:500]
         assert last.fatal
         return last
 
@@ -114,12 +115,10 @@ class Peer:
         frame = self.batch(values, stream, **fields)
         await self.send(frame)
         answer = await self.receive()
-        assert isinstance(answer, frames.Acks | frames.Failed), answer
+        assert isinstance(answer, frames.Acks | frames.Failed), repr(answer)[:500]
         return answer
 
-    def batch(
-        self, values: Sequence[bytes], stream: str = "s", **fields: Any
-    ) -> frames.Produce:
+    def batch(self, values: Sequence[bytes], stream: str = "s", **fields: Any) -> frames.Produce:
         given = {"partition": None, "expected": None, "lane": 0, **fields}
         data = batch_of(values, given.pop("stamp", None))
         return frames.Produce(next(self.numbers), stream, batch=data, **given)
@@ -171,9 +170,7 @@ class Peer:
 
     async def fetch(self, stream: str = "s", start: int = 2, value: int = 0, **more: int) -> Frame:
         given = {"partition": 0, "bytes_max": 1 << 20, **more}
-        await self.send(
-            frames.Fetch(next(self.numbers), stream, start=start, value=value, **given)
-        )
+        await self.send(frames.Fetch(next(self.numbers), stream, start=start, value=value, **given))
         return await self.receive()
 
     async def is_served(self) -> None:
@@ -212,9 +209,7 @@ class Site:
             await peer.greet()
         return peer
 
-    def client(
-        self, url: str = UNIX, **settings: Any
-    ) -> AbstractAsyncContextManager[Client]:
+    def client(self, url: str = UNIX, **settings: Any) -> AbstractAsyncContextManager[Client]:
         async def dial(nursery: trio.Nursery) -> Transport:
             stream = self.network.connect(url)
             if url.startswith("ws"):

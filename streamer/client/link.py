@@ -51,6 +51,8 @@ Dial = Callable[[trio.Nursery], Awaitable[Transport]]
 #: What one write takes: enough to make system calls cheap, too little for the daemon to starve
 #: while the next is encoded.
 _WRITE_BYTES = 64 * KIB
+#: What is written without letting others run.
+_YIELD_BYTES = 16 * KIB
 #: A session that lasted so long has been of use, even if nothing was asked in it.
 _LASTED_S = 1.0
 #: Time for the daemon to answer what is under way after our goodbye.
@@ -561,6 +563,9 @@ class Link:
             except BaseException:
                 session.machine.send_failed()
                 raise
+            # A write that the kernel takes whole does not yield, and acks are to be read, too.
+            if sum(map(len, data)) >= _YIELD_BYTES:
+                await trio.lowlevel.checkpoint()
 
     async def _park(self) -> None:
         self._writer = trio.lowlevel.current_task()

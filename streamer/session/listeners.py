@@ -12,8 +12,8 @@ import os
 import stat
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import attrs
 import structlog
@@ -41,6 +41,10 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 #: Connections above the limit that are told so, at a time; further ones are closed at once.
 _TURNED_AWAY_MAX = 64
 _TURN_AWAY_S = 1.0
+_CLOSE_S = 2.0
+
+#: Lines about connections that the log takes in a second.
+_LINES_PER_S = 20
 
 _log = structlog.get_logger("streamer.listener")
 
@@ -141,6 +145,28 @@ async def _remove_dead_socket(path: str) -> None:
         await stream.aclose()
 
 
+class _Lines:
+    """The log's lines about connections, so many a second: who floods us with connections is not
+    to fill the log. What was left out is counted, and said."""
+
+    def __init__(self) -> None:
+        self._since = trio.current_time()
+        self._written = 0
+        self._left_out = 0
+
+    def info(self, event: str, **fields: object) -> None:
+        now = trio.current_time()
+        if now - self._since >= 1.0:
+            if self._left_out:
+                _log.warning("more sessions ended than are logged", lines=self._left_out)
+            self._since, self._written, self._left_out = now, 0, 0
+        if self._written < _LINES_PER_S:
+            self._written += 1
+            _log.info(event, **fields)
+        else:
+            self._left_out += 1
+
+
 class Sessions:
     """All sessions of a daemon: accepts, counts, guards and drains them."""
 
@@ -158,7 +184,11 @@ class Sessions:
         self._sessions_max = sessions_max
         self._per_address_max = sessions_per_address
         self.origins = origins
+        self._lines = _Lines()
+        #: Connections that were let in, in all and by address, greeted or not.
+        self._let_in = 0
         self._addresses: Counter[str] = Counter()
+        self._turning_away = 0
         self._open: dict[Session, None] = {}
         self._connections = 0
         self._empty = trio.lowlevel.ParkingLot()
@@ -192,17 +222,16 @@ class Sessions:
 
     async def _guard(self, incoming: Incoming, address: Address) -> None:
         """One connection, from its first byte to its last. Nothing of it gets out."""
-        peer, host = incoming.peer, incoming.host
-        self._addresses[host] += 1
+        peer = incoming.peer
         self._connections += 1
         try:
             await self._serve(incoming, address)
         except* (ProtocolError, ConnectionFailed) as group:
             self._failed.value += 1
-            _log.info("session ended", peer=peer, error="; ".join(_messages(group)))
+            self._lines.info("session ended", peer=peer, error="; ".join(_messages(group)))
         except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as group:
             self._failed.value += 1
-            _log.info("connection broke", peer=peer, error="; ".join(_messages(group)))
+            self._lines.info("connection broke", peer=peer, error="; ".join(_messages(group)))
         except* Exception as group:
             self._failed.value += 1
             _log.error("session failed", peer=peer, exc_info=group)
@@ -210,34 +239,47 @@ class Sessions:
             self._connections -= 1
             if not self._connections:
                 self._empty.unpark_all()
-            self._addresses[host] -= 1
-            if not self._addresses[host]:
-                del self._addresses[host]
 
     async def _serve(self, incoming: Incoming, address: Address) -> None:
-        service = self._service
         async with trio.open_nursery() as nursery, _closing(incoming.stream):
             try:
                 self._check_room(incoming.host)
             except SessionsExhausted as error:
                 self._refused.value += 1
-                if self._connections <= self._sessions_max + _TURNED_AWAY_MAX:
-                    await self._turn_away(nursery, incoming, address, error)
+                await self._turn_away(nursery, incoming, address, error)
                 raise
-            transport = await self._transport(nursery, incoming, address)
-            session = Session(transport, service, incoming.peer)
-            self._open[session] = None
-            if service.draining:
-                # It came in before, and has greeted too late for `drain`.
-                nursery.start_soon(session.drain)
-            try:
-                await session.serve()
-            finally:
-                del self._open[session]
-                with trio.move_on_after(2) as scope:
-                    scope.shield = True
-                    await transport.aclose()
+            with self._letting_in(incoming.host):
+                await self._serve_session(nursery, incoming, address)
             nursery.cancel_scope.cancel()
+
+    @contextmanager
+    def _letting_in(self, host: str) -> Iterator[None]:
+        self._let_in += 1
+        self._addresses[host] += 1
+        try:
+            yield
+        finally:
+            self._let_in -= 1
+            self._addresses[host] -= 1
+            if not self._addresses[host]:
+                del self._addresses[host]
+
+    async def _serve_session(
+        self, nursery: trio.Nursery, incoming: Incoming, address: Address
+    ) -> None:
+        transport = await self._transport(nursery, incoming, address)
+        session = Session(transport, self._service, incoming.peer)
+        self._open[session] = None
+        if self._service.draining:
+            # It came in before, and was too late for `drain`.
+            nursery.start_soon(session.drain)
+        try:
+            await session.serve()
+        finally:
+            del self._open[session]
+            with trio.move_on_after(_CLOSE_S) as scope:
+                scope.shield = True
+                await transport.aclose()
 
     async def _transport(
         self, nursery: trio.Nursery, incoming: Incoming, address: Address
@@ -256,15 +298,22 @@ class Sessions:
         self, nursery: trio.Nursery, incoming: Incoming, address: Address, error: StreamerError
     ) -> None:
         """Say why, within a second."""
-        with trio.move_on_after(_TURN_AWAY_S), suppress(trio.BrokenResourceError):
-            transport = await self._transport(nursery, incoming, address)
-            await transport.send(frames.encode(failed(None, error)))
-            await transport.aclose()
+        if self._turning_away >= _TURNED_AWAY_MAX:
+            return
+        self._turning_away += 1
+        try:
+            with trio.move_on_after(_TURN_AWAY_S), suppress(trio.BrokenResourceError):
+                transport = await self._transport(nursery, incoming, address)
+                await transport.send(frames.encode(failed(None, error)))
+                await transport.hear_out()
+                await transport.aclose()
+        finally:
+            self._turning_away -= 1
 
     def _check_room(self, host: str) -> None:
-        if self._connections > self._sessions_max:
+        if self._let_in >= self._sessions_max:
             raise SessionsExhausted(f"there are {self._sessions_max} sessions, allowed are no more")
-        if self._addresses[host] > self._per_address_max:
+        if self._addresses[host] >= self._per_address_max:
             raise SessionsExhausted(
                 f"there are {self._per_address_max} sessions of {host}, allowed are no more"
             )

@@ -101,6 +101,8 @@ class Session:
                 await self._read()
                 nursery.cancel_scope.cancel()
             if self._fault is not None:
+                with trio.move_on_after(_LAST_WORDS_S):
+                    await self._transport.hear_out()
                 raise self._fault
         finally:
             budget.sessions -= 1
@@ -172,6 +174,7 @@ class Session:
             return
         except ProtocolError as error:
             self._fail(error)
+        # Nothing that comes now is heeded.
         await trio.sleep_forever()
 
     def _fail(self, error: ProtocolError) -> None:
@@ -420,6 +423,7 @@ class Session:
             scope.shield = True
             try:
                 await self._send(failed(None, error))
+                await self._transport.hear_out()
             except (StreamerError, trio.BrokenResourceError, trio.ClosedResourceError):
                 self._log.debug("could not tell the peer", error=error.message)
 

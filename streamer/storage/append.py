@@ -13,20 +13,16 @@ Rules:
 
 from __future__ import annotations
 
-import errno
-
 import attrs
 
 from streamer.errors import Aborted, DiskFull, PartitionStopped
-from streamer.storage.files import Buffer, File, Files, SyncFailed, no_room
+from streamer.storage.files import NO_HANDLES, Buffer, File, Files, SyncFailed, no_room
 from streamer.storage.index import SparseIndex
 from streamer.storage.marker import Marker, marker_path, write_marker
 from streamer.storage.producers import ProducerTable
 from streamer.storage.rewrite import Rewrite
 from streamer.storage.segment import file_path, write_checkpoint, write_sidecars
 from streamer.storage.stamps import Stamps
-
-_NO_HANDLES = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 def stopped(path: str, what: str, error: OSError) -> PartitionStopped:
@@ -160,7 +156,7 @@ class AppendPlan:
         """The error for a failure before anything was written."""
         if no_room(error):
             return DiskFull(f"{self._path}: no room on the disk", errno=error.errno)
-        if error.errno in _NO_HANDLES and not isinstance(error, SyncFailed):
+        if error.errno in NO_HANDLES and not isinstance(error, SyncFailed):
             return Aborted(f"{self._path}: no file handle: {error.strerror}", errno=error.errno)
         return stopped(self._path, what, error)
 

@@ -25,6 +25,8 @@ from streamer.errors import DirectoryLocked
 Buffer = bytes | memoryview
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+#: What opening says when the process, or the machine, has no more: it can be tried again.
+NO_HANDLES = frozenset({errno.EMFILE, errno.ENFILE})
 
 TMP_SUFFIX = ".tmp"
 

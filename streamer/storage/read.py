@@ -13,8 +13,8 @@ from __future__ import annotations
 import attrs
 
 from streamer.batch import HEADER_BYTES
-from streamer.errors import OffsetOutOfRange, PartitionDamaged, StorageError
-from streamer.storage.files import File, Files
+from streamer.errors import Aborted, OffsetOutOfRange, PartitionDamaged, StorageError
+from streamer.storage.files import NO_HANDLES, File, Files
 from streamer.storage.frames import Gap, Hops, Window, find_next, hop_to, hop_whole, walk
 from streamer.storage.segment import IndexCache, Segment
 
@@ -54,6 +54,7 @@ class ReadPlan:
             PartitionDamaged: what was asked for is damaged; `first` and `next` of its `detail`
                 are the range of offsets to skip.
             OffsetOutOfRange: retention has just removed it.
+            Aborted: no file handle to be had; trying again may help.
             StorageError: the disk is at fault.
         """
         try:
@@ -72,7 +73,10 @@ class ReadPlan:
                 f"offset {self.offset} has been removed", offset=self.offset
             ) from error
         except OSError as error:
-            raise StorageError(f"{self.path}: read failed: {error.strerror or error}") from error
+            reason = error.strerror or error
+            if error.errno in NO_HANDLES:
+                raise Aborted(f"{self.path}: no file handle: {reason}") from error
+            raise StorageError(f"{self.path}: read failed: {reason}") from error
 
     def _read(self, file: File, expected: int, position: int) -> ReadResult:
         if expected == self.offset:

@@ -36,6 +36,7 @@ from streamer.storage.files import Buffer, SyncFailed, replace_file
 
 SECTOR_BYTES = 512
 _UNLIMITED = 2**50
+_TRACE_MAX = 50_000
 
 
 class ProcessDied(BaseException):
@@ -177,7 +178,6 @@ class _Disk:
     process: int = 1
     capacity_bytes: int = _UNLIMITED
     calls: int = 0
-    #: (operation, error number) of each call so far, for messages of tests.
     trace: list[str] = attrs.field(factory=list)
     failures: list[tuple[str, int]] = attrs.field(factory=list)
     failing_calls: dict[int, int] = attrs.field(factory=dict)
@@ -241,7 +241,7 @@ class MemoryFiles:
 
     @property
     def trace(self) -> list[str]:
-        """The operation and path of each call."""
+        """The operation and path of each call, of many the last 50,000 at least."""
         return self._disk.trace
 
     @property
@@ -429,6 +429,8 @@ class MemoryFiles:
             number = disk.calls
             disk.calls += 1
             disk.trace.append(f"{operation} {path}")
+            if len(disk.trace) > 2 * _TRACE_MAX:
+                del disk.trace[:_TRACE_MAX]
             if number in disk.fatal_calls:
                 rng = disk.fatal_calls.pop(number)
                 dying()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, suppress
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
 
@@ -372,14 +373,6 @@ class Daemon:
         """All that is in a partition, in order."""
         return self.partition(stream, number).values(self.codec)
 
-    def stamp(self, frame: Frame) -> tuple[int, int]:
-        """The producer id and first sequence of a request to append."""
-        if isinstance(frame, frames.Produce):
-            header = parse(frame.batch, BatchLimits()).header
-            return header.producer_id, header.sequence
-        assert isinstance(frame, frames.ProduceRecords)
-        return frame.producer_id, frame.sequence
-
     def produced(self) -> list[Frame]:
         return [f for f in self.seen if isinstance(f, frames.Produce | frames.ProduceRecords)]
 
@@ -447,7 +440,8 @@ def _run(*args: Any, clock: trio.abc.Clock | None, **options: Any) -> Any:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every test of this folder runs on a clock that jumps to the next deadline."""
     for item in items:
-        if item.path.parent == Path(__file__).parent:
+        ours = item.path.parent == Path(__file__).parent
+        if ours and iscoroutinefunction(getattr(item, "obj", None)):
             item.add_marker(pytest.mark.trio(run=_run), append=False)
 
 

@@ -1,6 +1,6 @@
 """SIGKILL, many times: at any moment under load, at a segment's roll, at an ack, at start-up.
 
-    python -m tests.faults.crash --cycles 1000 [--seed N] [--home DIR]
+    python -m tests.faults.crash --cycles 1000 [--seed N] [--home DIR] [--fsync interval]
 
 Several producers and a reader of each partition ride through all of it, over WebSocket and a Unix
 socket. At the end everything must be acked, and the ledger judges (`tests.faults.ledger`). It
@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,18 @@ batch_bytes = "64 KiB"
 partitions = {PARTITIONS}
 segment_bytes = "64 KiB"
 index_bytes = "4 KiB"
+
+[[pipelines]]
+[pipelines.persist]
+fsync = "{{fsync}}"
 """
+
+_SAMPLES = 2000
 
 #: When a cycle kills, and how often.
 _MOMENTS = {"any": 4, "roll": 3, "ack": 2, "start": 2, "recovery": 3}
+#: How often a write is made to look as if it had been under way: the kernel seldom obliges.
+_TEAR = 0.25
 #: Importing Python takes most of a start.
 _START_S = 0.5
 _RECOVERY_S = 0.015
@@ -67,6 +76,7 @@ class _Run:
     load: Load
     rng: random.Random
     kills: Counter[str] = attrs.Factory(Counter)
+    torn: int = 0
     starts_s: list[float] = attrs.Factory(list)
     #: From ready to the first answer: clients have to notice that it is back.
     resumes_s: list[float] = attrs.Factory(list)
@@ -88,6 +98,17 @@ class _Run:
             else:
                 await self._rolled()
         await self.daemon.kill()
+        if self.rng.random() < _TEAR:
+            self._tear()
+
+    def _tear(self) -> None:
+        """Leave part of a write behind, as a kill in the middle of a large one does."""
+        partition = self.rng.randrange(PARTITIONS)
+        last = self.daemon.segments(STREAM, partition)[-1]
+        begun = last.read_bytes()[: self.rng.randint(1, 3000)]
+        with last.open("ab") as file:
+            file.write(self.rng.choice([begun, begun[::-1]]))
+        self.torn += 1
 
     async def _kill_starting(self, moment: str) -> None:
         daemon = self.daemon
@@ -122,16 +143,22 @@ class _Run:
 
 
 async def run(
-    home: Path, cycles: int, seed: int, tell: Callable[[str], None] = lambda _: None
+    home: Path,
+    cycles: int,
+    seed: int,
+    tell: Callable[[str], None] = lambda _: None,
+    *,
+    fsync: str = "group",
 ) -> Outcome:
-    """The whole of it, in the directory `home`.
+    """The whole of it, in the directory `home`. What was written survives its process, so
+    without a sync nothing else is to be seen.
 
     Raises:
         ExceptionGroup: a client gave up, or the daemon did not come back.
     """
     tell(f"seed {seed}, {cycles} cycles in {home}")
     load = Load(STREAM, PARTITIONS, random.Random(f"load {seed}"))
-    async with real_daemon(home, CONFIG) as daemon:
+    async with real_daemon(home, CONFIG.format(fsync=fsync)) as daemon:
         of = _Run(daemon, load, random.Random(f"kills {seed}"))
         await daemon.start()
         async with (
@@ -139,6 +166,9 @@ async def run(
             trio.open_nursery() as readers,
         ):
             unix, websocket, watching = found
+            # From here on what the daemon groups can only be read back with a dictionary.
+            await unix.stream(STREAM, create=True)
+            await unix.train_dictionary(STREAM, load.values("sample", 0, _SAMPLES))
             for partition in range(PARTITIONS):
                 client = (watching, websocket)[partition % 2]
                 readers.start_soon(load.follow, client, f"reader-{partition}", partition)
@@ -167,6 +197,9 @@ def _start_producers(
     nursery.start_soon(load.send, unix, "send-unix")
     nursery.start_soon(load.send, websocket, "send-ws")
     nursery.start_soon(load.send_together, websocket, "together-ws", 4)
+    nursery.start_soon(partial(load.send_together, unix, "dictionary", 2, dictionary=True))
+    nursery.start_soon(load.compare_and_set, unix, "compare-unix", 0)
+    nursery.start_soon(load.compare_and_set, websocket, "compare-ws", 1)
     nursery.start_soon(load.send_batches, unix, "batch-unix")
     nursery.start_soon(load.send_batches, websocket, "batch-ws")
     nursery.start_soon(load.post, unix, "post-unix", 0)
@@ -193,6 +226,7 @@ def _outcome(of: _Run, log: list[list[bytes]], status: int, seed: int) -> Outcom
         "records_acked": ledger.acked,
         "records_in_log": sum(map(len, log)),
         "duplicates_told": ledger.duplicates,
+        "writes_torn": of.torn,
         "torn_tails_cut": events["torn tail cut"],
         "segments": sum(len(daemon.segments(STREAM, n)) for n in range(PARTITIONS)),
         "start_s": _spread(of.starts_s),
@@ -211,6 +245,7 @@ def main() -> int:
     parser.add_argument("--cycles", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     parser.add_argument("--home", type=Path)
+    parser.add_argument("--fsync", default="group", choices=["group", "interval", "never"])
     given = parser.parse_args()
     home: Path = given.home or Path(tempfile.mkdtemp(prefix="streamer-crash-"))
     home.mkdir(parents=True, exist_ok=True)
@@ -218,7 +253,7 @@ def main() -> int:
     def tell(text: str) -> None:
         sys.stderr.write(f"{text}\n")
 
-    outcome = trio.run(run, home, given.cycles, given.seed, tell)
+    outcome = trio.run(partial(run, home, given.cycles, given.seed, tell, fsync=given.fsync))
     for problem in outcome.problems:
         tell(problem)
     sys.stdout.write(json.dumps(outcome.figures, indent=2) + "\n")

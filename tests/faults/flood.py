@@ -60,6 +60,6 @@ async def flood(way: str, url: str) -> None:
 
 if __name__ == "__main__":
     try:
-        trio.run(flood, *sys.argv[1:3])
+        trio.run(flood, sys.argv[1], sys.argv[2])
     except* StreamerError as group:
         sys.exit(str(group.exceptions))

@@ -58,7 +58,8 @@ class Handed:
 class Seen:
     """What one reader of one partition was given, from `first` on: a fingerprint a record."""
 
-    def __init__(self, name: str, partition: int, first: int = 0) -> None:
+    def __init__(self, ledger: Ledger, name: str, partition: int, first: int = 0) -> None:
+        self._ledger = ledger
         self.name = name
         self.partition = partition
         self.first = first
@@ -71,6 +72,8 @@ class Seen:
 
     def add(self, base_offset: int, values: Sequence[bytes]) -> None:
         """Take note of a batch, which must follow the one before."""
+        if self._ledger.frozen:
+            return
         if base_offset != self.next:
             self.problems.append(
                 f"G4: reader {self.name} got offset {base_offset} after {self.next - 1}"
@@ -98,9 +101,12 @@ class Seen:
 
 
 class Ledger:
-    """All of a run."""
+    """All of a run. `first`: records of each partition before that offset are none of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 0) -> None:
+        self.first = first
+        #: What is told from now on does not count: the disk has failed, and it may be false.
+        self.frozen = False
         self.producers: dict[str, Handed] = {}
         self.readers: list[Seen] = []
         #: Acks that said that the record had been there before.
@@ -124,6 +130,8 @@ class Ledger:
 
         An offset of -1 was not told: the records have to be there all the same.
         """
+        if self.frozen:
+            return
         handed = self.handed(producer)
         missing = first + count - len(handed.offsets)
         if missing > 0:
@@ -136,7 +144,7 @@ class Ledger:
 
     def reader(self, name: str, partition: int, first: int = 0) -> Seen:
         """A new reader's notes."""
-        seen = Seen(name, partition, first)
+        seen = Seen(self, name, partition, first)
         self.readers.append(seen)
         return seen
 
@@ -166,6 +174,8 @@ class Ledger:
         for partition, values in enumerate(log):
             last: dict[str, int] = {}
             for offset, value in enumerate(values):
+                if offset < self.first:
+                    continue
                 parsed = parse_value(value)
                 if parsed is None or parsed[0] not in where:
                     problems.append(f"a record of nobody at {partition}/{offset}: {value[:60]!r}")
@@ -201,8 +211,8 @@ class Ledger:
         for number in range(found_up_to):
             place, told = places.get(number), handed.place(number)
             if place is None:
-                guarantee = "G1: acked" if number < handed.acked else "G3: skipped"
-                problems.append(f"{guarantee}, and not in the log: {name} {number}, acked at {told}")
+                what = "G1: acked" if number < handed.acked else "G3: skipped"
+                problems.append(f"{what}, and not in the log: {name} {number}, acked at {told}")
             elif told is not None and told != place:
                 problems.append(f"G1: {name} {number} was acked at {told} and is at {place}")
             if len(problems) > _PROBLEMS_MAX:

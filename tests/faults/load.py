@@ -61,9 +61,7 @@ class Load:
 
     def note(self, producer: str, first: int, receipt: streamer.Receipt) -> None:
         """Take note of a receipt for records from `first` on."""
-        self.ledger.acked_at(
-            producer, first, receipt.partition, receipt.offset, receipt.count
-        )
+        self.ledger.acked_at(producer, first, receipt.partition, receipt.offset, receipt.count)
         self.ledger.duplicates += receipt.duplicate
         self.answered()
 
@@ -96,10 +94,14 @@ class Load:
             number += 1
             await self.pause()
 
-    async def send_together(self, client: streamer.Client, name: str, tasks: int) -> None:
+    async def send_together(
+        self, client: streamer.Client, name: str, tasks: int, *, dictionary: bool = False
+    ) -> None:
         """Several tasks that share a producer, each with records of its own."""
         async with (
-            client.producer(self.stream, delivery_timeout_s=DELIVERY_S) as producer,
+            client.producer(
+                self.stream, delivery_timeout_s=DELIVERY_S, dictionary=dictionary
+            ) as producer,
             trio.open_nursery() as nursery,
         ):
             for task in range(tasks):
@@ -135,9 +137,7 @@ class Load:
                 self._flushed(producer, name, number, partition)
                 await self.pause()
 
-    def _flushed(
-        self, producer: streamer.Producer, name: str, number: int, partition: int
-    ) -> None:
+    def _flushed(self, producer: streamer.Producer, name: str, number: int, partition: int) -> None:
         """All before `number` is acked, and the producer says where the last record is."""
         last = producer.committed(partition)
         if last is None or last.sequence != number - 1:
@@ -146,6 +146,27 @@ class Load:
         self.ledger.acked_at(name, 0, partition, -1, number)
         self.ledger.acked_at(name, number - 1, partition, last.offset, 1)
         self.answered()
+
+    async def compare_and_set(self, client: streamer.Client, name: str, partition: int) -> None:
+        """One record a call, only if it gets the offset that was told; again where it did not."""
+        number = expected = 0
+        async with client.producer(
+            self.stream, partition=partition, delivery_timeout_s=DELIVERY_S
+        ) as producer:
+            while not self.stopping:
+                self.ledger.sent(name, 1)
+                while True:
+                    value = self.value(name, number)
+                    try:
+                        receipt = await producer.send(value, expected_offset=expected)
+                        break
+                    except streamer.OffsetConflict as error:
+                        expected = error.detail["next_offset"]
+                if receipt.offset != expected:
+                    self.ledger.problems.append(f"{name} {number}: {receipt} for {expected}")
+                self.note(name, number, receipt)
+                number, expected = number + 1, receipt.offset + 1
+                await self.pause()
 
     async def resume(self, client: streamer.Client, name: str, partition: int) -> None:
         """A program that ends at any moment, and goes on where its last run had got to."""

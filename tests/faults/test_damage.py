@@ -101,9 +101,7 @@ async def test_a_flipped_byte_is_named_and_never_served(tmp_path: Path, end: str
             assert path.read_bytes().startswith(data), "nothing was cut or changed"
 
 
-async def named_by_verify(
-    daemon: RealDaemon, hurt: dict[str, Path]
-) -> dict[str, tuple[int, int]]:
+async def named_by_verify(daemon: RealDaemon, hurt: dict[str, Path]) -> dict[str, tuple[int, int]]:
     """The offsets that `streamer verify` names, once it is right about the bytes."""
     result = await command("verify", "--json", str(daemon.data))
     assert result.returncode == Exit.FAILED

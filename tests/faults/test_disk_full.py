@@ -20,7 +20,6 @@ from tests.faults.daemon import PATIENCE_S, RealDaemon, command, real_daemon
 from tests.faults.load import Load, clients, read_log
 from tests.faults.mounts import Unavailable, ext4, tmpfs
 
-
 #: More than what is under way at once here: a post, a batch, four single records, twice.
 COMMIT_RECORDS_MAX = 2 * (200 + 100 + 4)
 
@@ -111,10 +110,14 @@ async def _refuses_writes(daemon: RealDaemon) -> None:
     """One that is not patient is told why."""
     async with streamer.connect(daemon.unix) as client:
         with pytest.raises(DiskFull, match="no room"):
-            async with client.producer("s", delivery_timeout_s=0.5) as producer:
-                # What little room is left may take a few.
-                for _ in range(1000):
-                    await producer.send(os.urandom(4096))
+            await _send_without_patience(client)
+
+
+async def _send_without_patience(client: streamer.Client) -> None:
+    async with client.producer("s", delivery_timeout_s=0.5) as producer:
+        # What little room is left may take a few.
+        for _ in range(1000):
+            await producer.send(os.urandom(4096))
 
 
 async def _serves_the_rest(daemon: RealDaemon, load: Load, unproven: int = 0) -> None:

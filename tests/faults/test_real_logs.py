@@ -28,7 +28,9 @@ async def test_real_logs_survive_kills_byte_for_byte(daemon: RealDaemon) -> None
         for file in files:
             nursery.start_soon(_produce, daemon, file)
         # In the middle of it, and the commands ride through.
-        while not daemon.segments(files[0].stem):
+        while True:
+            if daemon.segments(files[0].stem):
+                break
             await trio.sleep(0.001)
         await daemon.kill()
         await daemon.start()

@@ -28,7 +28,7 @@ class Gate(InlineDisk):
         return await super().run(job)
 
 
-async def test_the_welcome_tells_all_limits(site: Site) -> None:
+async def test_the_welcome_tells_all_limits(autojump_clock: Clock, site: Site) -> None:
     peer = await site.peer()
     expected = {}
     for limits in (WireLimits(), BatchLimits()):

@@ -16,7 +16,9 @@ Clock = trio.testing.MockClock
 
 
 @pytest.mark.parametrize("url", [UNIX, WS])
-async def test_a_batch_is_acked_with_its_offsets(site: Site, url: str) -> None:
+async def test_a_batch_is_acked_with_its_offsets(
+    autojump_clock: Clock, site: Site, url: str
+) -> None:
     peer = await site.peer(url)
     assert await peer.produce([b"a", b"b"]) == frames.Acks(0, [[1, 0, 0, 2, 1, 0]])
     assert await peer.produce([b"c"]) == frames.Acks(0, [[2, 0, 2, 1, 1, 0]])
@@ -25,20 +27,22 @@ async def test_a_batch_is_acked_with_its_offsets(site: Site, url: str) -> None:
     assert values_of(fetched.batches) == [b"a", b"b", b"c"]
 
 
-async def test_records_in_a_row_are_one_ack(site: Site) -> None:
+async def test_records_in_a_row_are_one_ack(autojump_clock: Clock, site: Site) -> None:
     peer = await site.peer()
     await peer.send(peer.records([[b"a"], [b"b", b"key"], [b"c", None, 5, {"h": b"x"}]]))
     assert await peer.receive() == frames.Acks(0, [[1, 0, 0, 3, 1, 0]])
 
 
-async def test_a_single_record_is_one_ack(site: Site) -> None:
+async def test_a_single_record_is_one_ack(autojump_clock: Clock, site: Site) -> None:
     peer = await site.peer()
     await peer.send(peer.records([[b"a"]]))
     assert await peer.receive() == frames.Acks(0, [[1, 0, 0, 1, 1, 0]])
 
 
 @pytest.mark.parametrize("lane", [0, 1])
-async def test_acks_of_many_requests_come_in_one_frame(site: Site, lane: int) -> None:
+async def test_acks_of_many_requests_come_in_one_frame(
+    autojump_clock: Clock, site: Site, lane: int
+) -> None:
     peer = await site.peer()
     await peer.produce([b"the stream is made"])
     await peer.send(*[peer.records([[b"%d" % number]], lane=lane) for number in range(50)])
@@ -53,7 +57,7 @@ async def test_acks_of_many_requests_come_in_one_frame(site: Site, lane: int) ->
     assert several <= 3
 
 
-async def test_each_record_has_a_result_of_its_own(site: Site) -> None:
+async def test_each_record_has_a_result_of_its_own(autojump_clock: Clock, site: Site) -> None:
     async with open_site({"batch": {"value_bytes": 100}}) as small:
         peer = await small.peer()
         await peer.send(peer.records([[b"a"], [b"x" * 101], [b"c"]]))
@@ -68,7 +72,9 @@ async def test_each_record_has_a_result_of_its_own(site: Site) -> None:
         assert values_of(fetched.batches) == [b"a", b"c"]
 
 
-async def test_records_of_several_partitions_have_results(site: Site) -> None:
+async def test_records_of_several_partitions_have_results(
+    autojump_clock: Clock, site: Site
+) -> None:
     async with open_site({"streams": {"partitions": 4}}) as wide:
         peer = await wide.peer()
         await peer.send(peer.records([[b"v", b"key-%d" % number] for number in range(20)]))
@@ -82,7 +88,9 @@ async def test_records_of_several_partitions_have_results(site: Site) -> None:
             assert offsets == list(range(len(offsets)))
 
 
-async def test_a_request_that_fails_as_a_whole_fails_once(site: Site) -> None:
+async def test_a_request_that_fails_as_a_whole_fails_once(
+    autojump_clock: Clock, site: Site
+) -> None:
     peer = await site.peer()
     await peer.send(peer.records([[b"a"], [b"b"], [b"c"]], partition=5))
     failed = await peer.receive()
@@ -95,7 +103,9 @@ async def test_a_request_that_fails_as_a_whole_fails_once(site: Site) -> None:
     await peer.is_served()
 
 
-async def test_results_that_would_not_fit_into_a_frame_lose_words(site: Site) -> None:
+async def test_results_that_would_not_fit_into_a_frame_lose_words(
+    autojump_clock: Clock, site: Site
+) -> None:
     tree = {
         "session": {"frame_bytes": 128 * 1024, "send_queue_bytes": 128 * 1024},
         "batch": {"batch_bytes": 64 * 1024, "value_bytes": 4},
@@ -129,7 +139,7 @@ async def test_results_that_would_not_fit_into_a_frame_lose_words(site: Site) ->
     ],
 )
 async def test_a_record_of_another_form_fails_its_request(
-    site: Site, record: list[object], says: str
+    autojump_clock: Clock, site: Site, record: list[object], says: str
 ) -> None:
     peer = await site.peer()
     await peer.send(peer.records([[b"good"], record]))
@@ -140,7 +150,7 @@ async def test_a_record_of_another_form_fails_its_request(
     await peer.is_served()
 
 
-async def test_an_unknown_lane_fails_its_request(site: Site) -> None:
+async def test_an_unknown_lane_fails_its_request(autojump_clock: Clock, site: Site) -> None:
     peer = await site.peer()
     answer = await peer.produce([b"a"], lane=2)
     assert isinstance(answer, frames.Failed)
@@ -148,7 +158,7 @@ async def test_an_unknown_lane_fails_its_request(site: Site) -> None:
     await peer.is_served()
 
 
-async def test_append_if(site: Site) -> None:
+async def test_append_if(autojump_clock: Clock, site: Site) -> None:
     peer = await site.peer()
     assert isinstance(await peer.produce([b"a"], expected=0), frames.Acks)
     conflict = await peer.produce([b"b"], expected=0)
@@ -157,7 +167,7 @@ async def test_append_if(site: Site) -> None:
     assert isinstance(await peer.produce([b"b"], expected=1), frames.Acks)
 
 
-async def test_what_is_sent_again_is_there_once(site: Site) -> None:
+async def test_what_is_sent_again_is_there_once(autojump_clock: Clock, site: Site) -> None:
     peer = await site.peer()
     stamp = ProducerStamp(7, 0, 0)
     first = await peer.produce([b"a", b"b"], stamp=stamp)
@@ -206,7 +216,7 @@ async def test_a_stream_that_no_pipeline_serves(autojump_clock: Clock) -> None:
         assert [stream["name"] for stream in await peer.admin("streams")] == ["logs-1"]
 
 
-async def test_a_full_disk_is_a_retryable_error(site: Site) -> None:
+async def test_a_full_disk_is_a_retryable_error(autojump_clock: Clock, site: Site) -> None:
     peer = await site.peer()
     assert isinstance(await peer.produce([b"a"]), frames.Acks)
     site.files.capacity_bytes = site.files.used_bytes()
@@ -224,7 +234,9 @@ async def test_a_full_disk_is_a_retryable_error(site: Site) -> None:
     assert isinstance(await peer.produce([b"b"], "another"), frames.Acks)
 
 
-async def test_a_failed_sync_stops_the_partition_and_no_other(site: Site) -> None:
+async def test_a_failed_sync_stops_the_partition_and_no_other(
+    autojump_clock: Clock, site: Site
+) -> None:
     peer = await site.peer()
     await peer.produce([b"a"])
     await peer.produce([b"a"], "other")
@@ -239,7 +251,9 @@ async def test_a_failed_sync_stops_the_partition_and_no_other(site: Site) -> Non
     assert not site.daemon.health().ok
 
 
-async def test_a_bad_batch_fails_its_request_and_not_the_session(site: Site) -> None:
+async def test_a_bad_batch_fails_its_request_and_not_the_session(
+    autojump_clock: Clock, site: Site
+) -> None:
     peer = await site.peer()
     good = peer.batch([b"a" * 100]).batch
     wrong = {
@@ -263,7 +277,9 @@ async def test_a_bad_batch_fails_its_request_and_not_the_session(site: Site) -> 
     await peer.is_served()
 
 
-async def test_a_session_that_ends_leaves_no_credit_taken(site: Site) -> None:
+async def test_a_session_that_ends_leaves_no_credit_taken(
+    autojump_clock: Clock, site: Site
+) -> None:
     """Also one that ends by a frame that was not counted yet."""
     budget = site.daemon.sessions._service.budget  # type: ignore[union-attr]
     for _ in range(3):

@@ -35,6 +35,8 @@ class Kit:
 
     path = PATH
     limits = BatchLimits()
+    #: For batches whose records are in them byte for byte.
+    uncompressed = Codec(limits=BatchLimits(ratio=1))
 
     def __init__(self) -> None:
         self.codec = Codec()
@@ -411,7 +413,7 @@ class Life:
         assert log is not None
         try:
             found = self.kit.read(log)
-        except (ProcessDied, StorageError) as error:
+        except (Aborted, ProcessDied, StorageError) as error:
             raise Restart from error
         assert log.first_offset <= self.first_offset_max
         values = [value for written in self.content for value in written.values]

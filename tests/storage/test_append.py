@@ -425,6 +425,16 @@ def test_a_marker_that_cannot_be_removed(kit: Any, files: MemoryFiles) -> None:
     assert kit.read(log) == [b"a", b"c"]
 
 
+def test_a_marker_that_is_gone_already(kit: Any, files: MemoryFiles) -> None:
+    log = kit.open(files)
+    kit.append(log, [b"a"])
+    kit.close(log)
+    log = kit.open(files)
+    files.unlink(f"{P}/clean")
+    kit.append(log, [b"b"])
+    assert kit.read(log) == [b"a", b"b"]
+
+
 def test_closing_syncs_and_a_closed_log_takes_nothing(kit: Any, files: MemoryFiles) -> None:
     log = kit.open(files)
     kit.append(log, [b"a"], sync=False)

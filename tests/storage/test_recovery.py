@@ -11,7 +11,8 @@ import pytest
 from streamer.batch import Codec
 from streamer.errors import DiskFull, PartitionDamaged, PartitionStopped, StorageError
 from streamer.records import ProducerStamp, Record
-from streamer.storage.partition import Entry, LogState
+from streamer.storage import sidecar
+from streamer.storage.partition import Entry, LogState, ProducerTable
 from streamer.testing.memory_files import MemoryFiles
 
 P = "/data/p"
@@ -92,8 +93,6 @@ def test_a_marker_that_cannot_be_trusted_is_not(kit: Any, files: MemoryFiles, ki
     if kind == "garbage":
         old = old[:-1] + b"?"
     if kind in ("bad index", "other index"):
-        from streamer.storage import sidecar
-
         content = sidecar.unpack("clean", old)
         content.update(nbytes=files.size(FIRST), end_offset=2)
         if kind == "bad index":
@@ -165,6 +164,7 @@ def test_a_frame_of_another_log_within_a_record_vouches_for_nothing(
     kit: Any, files: MemoryFiles
 ) -> None:
     """A copied log travels as records; a torn record of it must not look like damage."""
+    kit.codec = kit.uncompressed
     inner = kit.batch([b"inner"], at=7, high_water=7).to_bytes()
     log = kit.open(files)
     kit.append(log, [b"a"])
@@ -172,6 +172,7 @@ def test_a_frame_of_another_log_within_a_record_vouches_for_nothing(
     kit.append(log, [random.Random(1).randbytes(200) + inner, b"x" * 10])
     # The end of it is lost, and its header is not.
     files.kill()
+    assert inner in files.read(FIRST)
     files.overwrite(FIRST, files.size(FIRST) - 8, bytes(8))
     log = kit.open(files)
     assert log.state is LogState.OPEN
@@ -229,7 +230,8 @@ def test_without_room_the_proven_part_is_served_and_the_rest_waits(
         files = MemoryFiles()
         log = kit.open(files)
         kit.append(log, [b"a"])
-        kit.append(log, [b"b" * 50])
+        late_us = kit.now_us + 5
+        kit.commit(log, [kit.entry(log, [b"b" * 50], timestamp_us=late_us)])
         files.kill()
         files.capacity_bytes = files.used_bytes() + 10
         log = kit.open(files, rewrite_whole_bytes=whole)
@@ -238,7 +240,7 @@ def test_without_room_the_proven_part_is_served_and_the_rest_waits(
         assert kit.read(log) == [b"a"]
         assert log.plan_read(1, 100) is None
         assert log.plan_seek_time(0).run() == 0
-        assert log.plan_seek_time(kit.now_us + 1).run() == 1
+        assert log.plan_seek_time(late_us).run() == 1
         with pytest.raises(DiskFull):
             kit.append(log, [b"c"])
         sync = log.plan_sync()
@@ -557,3 +559,13 @@ def test_a_checkpoint_beyond_the_proven_part(kit: Any, files: MemoryFiles) -> No
         assert [log.producers.last(1 + n) for n in range(3)] == [(0, 0, n) for n in range(3)]
         assert log.producers.last(9) is None
         files.kill()
+
+
+def test_a_checkpoint_of_before_the_segment_is_none(kit: Any, files: MemoryFiles) -> None:
+    log = checkpointed(kit, files)
+    expected = log.producers.snapshot()
+    files.kill()
+    content = {"end": 0, "producers": ProducerTable(5).snapshot()}
+    path = f"{P}/00000000000000000000.producers"
+    files.replace(path, sidecar.pack("producers", content))
+    assert kit.open(files).producers.snapshot() == expected

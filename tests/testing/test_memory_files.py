@@ -386,7 +386,22 @@ def test_damage_is_on_the_disk_and_in_the_cache(files: MemoryFiles) -> None:
     assert files.read("/d/f") == b"acx"
 
 
+def test_damage_to_what_is_only_in_the_cache(files: MemoryFiles) -> None:
+    files.create("/d/f").write_at(0, [b"abc"])
+    files.flip_bit("/d/f", 1)
+    assert files.read("/d/f") == b"acc"
+    with pytest.raises(IndexError):
+        files.flip_bit("/d/f", 3)
+
+
 def test_renames_stay_in_their_directory(files: MemoryFiles) -> None:
     files.create("/d/f")
     with pytest.raises(AssertionError):
         files.rename("/d/f", "/f")
+
+
+def test_the_trace_is_bounded(files: MemoryFiles) -> None:
+    for _ in range(100_010):
+        files.listdir("/d")
+    assert 50_000 <= len(files.trace) <= 100_000
+    assert files.calls > 100_000

@@ -1,0 +1,368 @@
+"""The client for programs without trio: scripts, web frameworks, any number of threads.
+
+    import streamer.sync
+
+    with streamer.sync.connect("ws://127.0.0.1:4440") as client:
+        with client.producer("orders") as producer:
+            receipt = producer.send(b"...", key=b"42")
+        with client.reader("orders", follow=False) as reader:
+            for batch in reader:
+                print(batch.values)
+
+Rules: one thread runs trio and the real client for as long as the block lasts; every call hands
+its work to that thread (`trio.from_thread.run`) and waits for the answer, which costs about a
+tenth of a millisecond. Only `post` does not wait: it collects, and wakes the other thread. A
+`send` costs the same from one thread as from fifty, and those share requests by themselves.
+
+After the block every call raises `trio.ClosedResourceError`. What a call raises besides that is
+what the same call of `streamer.client` raises.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from functools import partial
+from typing import Any, TypeVar
+
+import outcome
+import trio
+
+from streamer import client as trio_client
+from streamer.client.admin import StreamInfo
+from streamer.client.producer import Committed
+from streamer.client.reader import Position, ReceivedBatch
+from streamer.records import Receipt, Record
+
+__all__ = ["Client", "Producer", "Reader", "connect", "open_client"]
+
+T = TypeVar("T")
+
+#: Posted records that are collected before `post` waits for them to be taken.
+_POSTED_MAX = 500
+
+
+class _Bridge:
+    """The thread that runs trio, and the way into it."""
+
+    def __init__(self) -> None:
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._nursery: trio.Nursery | None = None
+        self._done: trio.Event
+        self._held: dict[AbstractAsyncContextManager[Any], None] = {}
+        self._closed = False
+
+    def run(self, call: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Run `call(*args)` in the other thread, and wait for it.
+
+        Raises:
+            trio.ClosedResourceError: the client is closed.
+        """
+        self.check()
+        try:
+            result: T = trio.from_thread.run(call, *args, trio_token=self._token)
+        except (trio.RunFinishedError, trio.Cancelled):
+            raise _closed() from None
+        return result
+
+    def start(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Have the other thread run `task`, and don't wait."""
+        self.check()
+        assert self._token is not None, "there is a token while the bridge is open"
+        assert self._nursery is not None, "and a nursery"
+        try:
+            self._token.run_sync_soon(self._nursery.start_soon, task)
+        except trio.RunFinishedError:
+            raise _closed() from None
+
+    def check(self) -> None:
+        """Raises ClosedResourceError: the client is closed."""
+        if self._closed:
+            raise _closed()
+
+    @contextmanager
+    def hold(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
+        """Hold something of the real client open for the length of a block."""
+        value = self.run(self._enter, manager)
+        try:
+            yield value
+        except BaseException as error:
+            self.run(self._leave, manager, type(error), error, error.__traceback__)
+            raise
+        self.run(self._leave, manager, None, None, None)
+
+    async def _enter(self, manager: AbstractAsyncContextManager[T]) -> T:
+        value = await manager.__aenter__()
+        self._held[manager] = None
+        return value
+
+    async def _leave(self, manager: AbstractAsyncContextManager[Any], *error: Any) -> None:
+        if manager in self._held:
+            del self._held[manager]
+            await manager.__aexit__(*error)
+
+    @contextmanager
+    def open(self, connecting: AbstractAsyncContextManager[T]) -> Iterator[T]:
+        """Start the thread, which holds `connecting` open until the block ends."""
+        ready = threading.Event()
+        opened: list[T] = []
+        ended: list[outcome.Outcome[None]] = []
+
+        async def main() -> None:
+            self._token = trio.lowlevel.current_trio_token()
+            self._done = trio.Event()
+            async with connecting as value, trio.open_nursery() as self._nursery:
+                opened.append(value)
+                ready.set()
+                await self._done.wait()
+                # Blocks of other threads, which are about to find out.
+                for manager in reversed(self._held.copy()):
+                    await self._leave(manager, GeneratorExit, GeneratorExit(), None)
+                self._nursery.cancel_scope.cancel()
+
+        def work() -> None:
+            ended.append(outcome.capture(trio.run, main))
+            ready.set()
+
+        thread = threading.Thread(target=work, name="streamer-sync", daemon=True)
+        thread.start()
+        ready.wait()
+        try:
+            if opened:
+                yield opened[0]
+        finally:
+            self._stop()
+            thread.join()
+        ended[0].unwrap()
+
+    def _stop(self) -> None:
+        self._closed = True
+        assert self._token is not None, "the thread set it first of all"
+        # If the run has ended by itself, `open` raises what ended it.
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._done.set)
+
+
+def _closed() -> trio.ClosedResourceError:
+    return trio.ClosedResourceError("this client is closed")
+
+
+class Producer:
+    """As `streamer.Producer`; any number of threads may share it."""
+
+    def __init__(self, bridge: _Bridge, producer: trio_client.Producer) -> None:
+        self._bridge = bridge
+        self._producer = producer
+        self._turn = trio.Lock()
+        self._posted: list[Callable[[], Awaitable[None]]] = []
+        self._adding = threading.Lock()
+        self._error: Exception | None = None
+
+    def send(
+        self,
+        value: bytes,
+        key: bytes | None = None,
+        *,
+        timestamp_us: int | None = None,
+        headers: Mapping[str, bytes] | None = None,
+        partition: int | None = None,
+        expected_offset: int | None = None,
+    ) -> Receipt:
+        """Append one record; its receipt, once it is acked."""
+        call = partial(
+            self._producer.send,
+            value,
+            key,
+            timestamp_us=timestamp_us,
+            headers=headers,
+            partition=partition,
+            expected_offset=expected_offset,
+        )
+        receipt: Receipt = self._bridge.run(self._after_posted, call)
+        return receipt
+
+    def send_batch(
+        self,
+        values: Sequence[bytes] | Sequence[Record],
+        *,
+        partition: int | None = None,
+        expected_offset: int | None = None,
+    ) -> Receipt:
+        """Append records as one atomic batch; its receipt, once it is acked."""
+        call = partial(
+            self._producer.send_batch,
+            values,
+            partition=partition,
+            expected_offset=expected_offset,
+        )
+        receipt: Receipt = self._bridge.run(self._after_posted, call)
+        return receipt
+
+    def post(
+        self,
+        value: bytes,
+        key: bytes | None = None,
+        *,
+        timestamp_us: int | None = None,
+        headers: Mapping[str, bytes] | None = None,
+        partition: int | None = None,
+    ) -> None:
+        """Hand over one record, to be sent soon; `flush`, or leaving the producer, checks it.
+
+        Waits while there is no room. What is wrong with an earlier record may be raised here.
+        """
+        call = partial(
+            self._producer.post,
+            value,
+            key,
+            timestamp_us=timestamp_us,
+            headers=headers,
+            partition=partition,
+        )
+        self._bridge.check()
+        with self._adding:
+            self._posted.append(call)
+            count = len(self._posted)
+        if count >= _POSTED_MAX:
+            self._bridge.run(self._take)
+        elif count == 1:
+            self._bridge.start(self._take)
+        self._raise()
+
+    def flush(self) -> None:
+        """Wait until all that has been handed over is acked; raises what failed."""
+        self._bridge.run(self._after_posted, self._producer.flush)
+        self._raise()
+
+    def committed(self, partition: int = 0) -> Committed | None:
+        """The last record of this producer that the partition is known to have committed."""
+
+        async def ask() -> Committed | None:
+            return self._producer.committed(partition)
+
+        return self._bridge.run(ask)
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    # ------------------------------------------------------------------- in the other thread
+
+    async def _after_posted(self, call: Callable[[], Awaitable[T]]) -> T:
+        await self._take()
+        return await call()
+
+    async def _take(self) -> None:
+        """Hand on what has been posted, in order."""
+        async with self._turn:
+            with self._adding:
+                posted, self._posted = self._posted, []
+            for call in posted:
+                try:
+                    await call()
+                except Exception as error:
+                    self._error = self._error or error
+
+
+class Reader:
+    """As `streamer.Reader`: an iterator of batches, for one thread at a time."""
+
+    def __init__(self, bridge: _Bridge, reader: trio_client.Reader) -> None:
+        self._bridge = bridge
+        self._reader = reader
+
+    def __iter__(self) -> Iterator[ReceivedBatch]:
+        return self
+
+    def __next__(self) -> ReceivedBatch:
+        batch = self._bridge.run(self._next)
+        if batch is None:
+            raise StopIteration
+        return batch
+
+    async def _next(self) -> ReceivedBatch | None:
+        return await anext(self._reader, None)
+
+    @property
+    def position(self) -> int | None:
+        """The next offset that will be handed out."""
+        return self._reader.position
+
+    def seek(self, offset: int) -> None:
+        """Go on at `offset`, also after an error."""
+
+        async def seek() -> None:
+            self._reader.seek(offset)
+
+        self._bridge.run(seek)
+
+
+class Client:
+    """As `streamer.Client`; any number of threads may share it."""
+
+    def __init__(self, bridge: _Bridge, client: trio_client.Client) -> None:
+        self._bridge = bridge
+        self._client = client
+
+    @contextmanager
+    def producer(self, stream: str, **settings: Any) -> Iterator[Producer]:
+        """A producer for one stream, with the settings of `streamer.Client.producer`."""
+        with self._bridge.hold(self._client.producer(stream, **settings)) as inner:
+            producer = Producer(self._bridge, inner)
+            yield producer
+            producer.flush()
+
+    @contextmanager
+    def reader(
+        self,
+        stream: str,
+        partition: int = 0,
+        start: Position = "earliest",
+        **settings: Any,
+    ) -> Iterator[Reader]:
+        """A reader of one partition, with the settings of `streamer.Client.reader`."""
+        opening = self._client.reader(stream, partition, start, **settings)
+        with self._bridge.hold(opening) as inner:
+            yield Reader(self._bridge, inner)
+
+    def admin(self, verb: str, args: Mapping[str, Any] | None = None) -> Any:
+        """Ask for `verb` with its arguments; the plain value that the daemon answers."""
+        return self._bridge.run(self._client.admin, verb, args)
+
+    def streams(self) -> list[StreamInfo]:
+        """All streams, by name."""
+        return self._bridge.run(self._client.streams)
+
+    def stream(self, name: str, *, create: bool = False) -> StreamInfo:
+        """One stream; with `create`, made if it is not there."""
+        return self._bridge.run(partial(self._client.stream, name, create=create))
+
+    def queues(self) -> list[dict[str, Any]]:
+        """Each pipeline's stages and their channels."""
+        return self._bridge.run(self._client.queues)
+
+    def ask(self, question: Callable[[trio_client.Client], Awaitable[T]]) -> T:
+        """Whatever else: run `question(client)` with the real client, in its own thread."""
+        return self._bridge.run(question, self._client)
+
+
+@contextmanager
+def connect(url: str = trio_client.DEFAULT_URL, **settings: Any) -> Iterator[Client]:
+    """Connect to the daemon at `url`, with the settings of `streamer.connect`.
+
+    Raises:
+        BadRequest: `url` is no address.
+        ConnectionFailed: no daemon answers there.
+    """
+    with open_client(trio_client.connect(url, **settings)) as client:
+        yield client
+
+
+@contextmanager
+def open_client(connecting: AbstractAsyncContextManager[trio_client.Client]) -> Iterator[Client]:
+    """A client around whatever `connecting` opens: for tests and simulations."""
+    bridge = _Bridge()
+    with bridge.open(connecting) as client:
+        yield Client(bridge, client)

@@ -1,0 +1,196 @@
+"""The facade for programs without trio: a daemon in memory and the client, in one other thread."""
+
+# ruff: noqa: PT012, SIM117  (an error often comes out of the block; which block, matters)
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+import streamer.sync
+from streamer import client as trio_client
+from streamer.errors import BadRequest, ConnectionFailed, OffsetConflict, UnknownPartition
+from streamer.records import Receipt, Record
+from tests.site import Site, open_site
+
+
+@asynccontextmanager
+async def _whole(sites: list[Site]) -> AsyncGenerator[trio_client.Client, None]:
+    async with open_site() as site, site.client(reconnect_s=1.0) as client:
+        sites.append(site)
+        yield client
+
+
+@pytest.fixture
+def sites() -> list[Site]:
+    return []
+
+
+@pytest.fixture
+def client(sites: list[Site]) -> Iterator[streamer.sync.Client]:
+    with streamer.sync.open_client(_whole(sites)) as client:
+        yield client
+
+
+def test_produce_and_read(client: streamer.sync.Client) -> None:
+    with client.producer("s") as producer:
+        receipt = producer.send(b"a", key=b"k", timestamp_us=5, headers={"h": b"v"})
+        assert isinstance(receipt, Receipt)
+        assert receipt.offset == 0
+        assert producer.send_batch([b"b", b"c"]).offset == 1
+        with pytest.raises(OffsetConflict):
+            producer.send(b"x", expected_offset=0)
+        producer.post(b"d")
+        assert producer.send(b"e").offset == 4
+        last = producer.committed()
+        assert last is not None
+        assert last.offset == 4
+        assert producer.committed(0) == last
+    with client.reader("s", follow=False) as reader:
+        batches = list(reader)
+        assert [v for b in batches for v in b.values] == [b"a", b"b", b"c", b"d", b"e"]
+        assert batches[0].records == [Record(b"a", b"k", 5, {"h": b"v"})]
+        assert reader.position == 5
+        reader.seek(3)
+        assert next(reader).values[0] == b"d"
+    with client.reader("s", start=2) as reader:
+        assert next(iter(reader)).values == [b"c"]
+
+
+def test_asking(client: streamer.sync.Client) -> None:
+    assert client.streams() == []
+    assert client.stream("s", create=True).name == "s"
+    assert [stream.name for stream in client.streams()] == ["s"]
+    assert client.queues()[0]["stages"]
+    assert client.admin("stream", {"stream": "s"})["name"] == "s"
+    with client.producer("s") as producer:
+        producer.send(b"a")
+    assert client.ask(lambda client: client.peek("s", 0)).values == [b"a"]
+
+
+def test_post_collects_in_order(client: streamer.sync.Client) -> None:
+    values = [b"%d" % n for n in range(5000)]
+    with client.producer("s") as producer:
+        for value in values[:-1]:
+            producer.post(value)
+        producer.flush()
+        producer.post(values[-1])
+    with client.reader("s", follow=False) as reader:
+        assert [v for b in reader for v in b.values] == values
+
+
+def test_what_is_posted_goes_out_by_itself(client: streamer.sync.Client) -> None:
+    with client.producer("s") as producer, client.reader("s") as reader:
+        producer.post(b"a")
+        assert next(reader).values == [b"a"]
+        producer.post(b"b")
+        assert next(reader).values == [b"b"]
+
+
+def test_what_is_wrong_with_a_posted_record_is_told(client: streamer.sync.Client) -> None:
+    with client.producer("s") as producer:
+        with pytest.raises(UnknownPartition):
+            producer.post(b"a", partition=7)
+            producer.flush()
+        producer.flush()
+        for _ in range(1000):
+            producer.post(b"b")
+        assert producer.send(b"c").offset == 1000
+
+
+def test_many_threads_share_a_producer(client: streamer.sync.Client) -> None:
+    with client.producer("s") as producer:
+
+        def work(number: int) -> list[int]:
+            return [producer.send(b"%d-%d" % (number, n)).offset for n in range(20)]
+
+        with ThreadPoolExecutor(16) as pool:
+            offsets = [offset for found in pool.map(work, range(16)) for offset in found]
+    assert sorted(offsets) == list(range(320))
+
+
+def test_many_threads_post(client: streamer.sync.Client) -> None:
+    with client.producer("s") as producer:
+
+        def work(number: int) -> None:
+            for n in range(700):
+                producer.post(b"%d %d" % (number, n))
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
+    with client.reader("s", follow=False) as reader:
+        found = [v.split() for b in reader for v in b.values]
+    assert len(found) == 2800
+    for number in range(4):
+        assert [int(n) for who, n in found if int(who) == number] == list(range(700))
+
+
+def test_after_the_block_every_call_says_so(sites: list[Site]) -> None:
+    with streamer.sync.open_client(_whole(sites)) as client:
+        with client.producer("s") as producer, client.reader("s") as reader:
+            producer.send(b"a")
+    for call in (
+        client.streams,
+        lambda: producer.send(b"b"),
+        lambda: producer.send_batch([b"b"]),
+        lambda: producer.post(b"b"),
+        producer.flush,
+        lambda: next(reader),
+        lambda: reader.seek(0),
+    ):
+        with pytest.raises(trio.ClosedResourceError, match="this client is closed"):
+            call()
+    with pytest.raises(trio.ClosedResourceError), client.producer("s"):
+        pass
+
+
+def test_closing_ends_calls_of_other_threads(sites: list[Site]) -> None:
+    results: list[type] = []
+    waiting = threading.Event()
+
+    def wait_for_ever(client: streamer.sync.Client) -> None:
+        try:
+            with client.reader("s") as reader:
+                waiting.set()
+                next(reader)
+        except trio.ClosedResourceError as error:
+            results.append(type(error))
+
+    with streamer.sync.open_client(_whole(sites)) as client:
+        thread = threading.Thread(target=wait_for_ever, args=[client])
+        thread.start()
+        waiting.wait()
+    thread.join()
+    assert results == [trio.ClosedResourceError]
+
+
+def test_what_the_block_raises_comes_out_as_it_is(sites: list[Site]) -> None:
+    with pytest.raises(KeyError) as caught, streamer.sync.open_client(_whole(sites)) as client:
+        with client.producer("s") as producer:
+            producer.post(b"a")
+            raise KeyError("mine")
+    assert caught.value.args == ("mine",)
+
+
+def test_nobody_there(tmp_path) -> None:
+    with pytest.raises(ConnectionFailed, match="no daemon answers"):
+        with streamer.sync.connect(f"unix:{tmp_path}/none"):
+            pass
+    with pytest.raises(BadRequest), streamer.sync.connect("nonsense"):
+        pass
+
+
+def test_a_daemon_that_goes_away(client: streamer.sync.Client, sites: list[Site]) -> None:
+    with pytest.raises(ConnectionFailed), client.producer("s") as producer:
+        producer.send(b"a")
+
+        async def stop(_: trio_client.Client) -> None:
+            await sites[0].stop()
+
+        client.ask(stop)
+        producer.send(b"b")
