@@ -188,6 +188,13 @@ class Aborted(Refused):
     retryable = True
 
 
+class Overloaded(Refused):
+    """All sessions together have more under way than the daemon's budget allows."""
+
+    code = "overloaded"
+    retryable = True
+
+
 class PipelineDown(Refused):
     """The pipeline that serves the stream does not run: a stage of it failed."""
 

@@ -33,6 +33,7 @@ from streamer import client as trio_client
 from streamer.client.admin import StreamInfo
 from streamer.client.producer import Committed
 from streamer.client.reader import Position, ReceivedBatch
+from streamer.limits import MIB
 from streamer.records import Receipt, Record
 
 __all__ = ["Client", "Producer", "Reader", "connect", "open_client"]
@@ -41,6 +42,8 @@ T = TypeVar("T")
 
 #: Posted records that are collected before `post` waits for them to be taken.
 _POSTED_MAX = 500
+#: And their bytes: what is collected here is not in the producer's buffer yet.
+_POSTED_BYTES_MAX = 1 * MIB
 
 
 class _Bridge:
@@ -148,6 +151,17 @@ def _closed() -> trio.ClosedResourceError:
     return trio.ClosedResourceError("this client is closed")
 
 
+def _nbytes(value: object, *more: object) -> int:
+    """About what a record takes; what is no record is refused later."""
+    size = len(value) if isinstance(value, bytes) else 0
+    for part in more:
+        if isinstance(part, bytes):
+            size += len(part)
+        elif isinstance(part, Mapping):
+            size += sum(len(text) for text in part.values() if isinstance(text, bytes))
+    return size
+
+
 class Producer:
     """As `streamer.Producer`; any number of threads may share it."""
 
@@ -156,6 +170,8 @@ class Producer:
         self._producer = producer
         self._turn = trio.Lock()
         self._posted: list[Callable[[], Awaitable[None]]] = []
+        self._posted_bytes = 0
+        self._closed = False
         self._adding = threading.Lock()
         self._error: Exception | None = None
 
@@ -222,9 +238,12 @@ class Producer:
         )
         self._bridge.check()
         with self._adding:
+            if self._closed:
+                raise trio.ClosedResourceError("this producer is closed")
             self._posted.append(call)
-            count = len(self._posted)
-        if count >= _POSTED_MAX:
+            self._posted_bytes += _nbytes(value, key, headers)
+            count, nbytes = len(self._posted), self._posted_bytes
+        if count >= _POSTED_MAX or nbytes >= _POSTED_BYTES_MAX:
             self._bridge.run(self._take)
         elif count == 1:
             self._bridge.start(self._take)
@@ -243,6 +262,20 @@ class Producer:
 
         return self._bridge.run(ask)
 
+    def _finish_after(self, error: Exception) -> None:
+        """The block raised: hand over what was posted; what is wrong with it is only a note."""
+        try:
+            self._bridge.run(self._take)
+            self._raise()
+        except Exception as also:
+            error.add_note(f"and of what was posted: {also!r}")
+
+    def _close(self) -> None:
+        """Take nothing more: nobody would hand it over."""
+        with self._adding:
+            self._closed = True
+            self._posted, self._posted_bytes = [], 0
+
     def _raise(self) -> None:
         if self._error is not None:
             error, self._error = self._error, None
@@ -259,6 +292,7 @@ class Producer:
         async with self._turn:
             with self._adding:
                 posted, self._posted = self._posted, []
+                self._posted_bytes = 0
             for call in posted:
                 try:
                     await call()
@@ -283,7 +317,11 @@ class Reader:
         return batch
 
     async def _next(self) -> ReceivedBatch | None:
-        return await anext(self._reader, None)
+        batch = await anext(self._reader, None)
+        if batch is not None:
+            # Here and not in the caller's thread: all readers of a stream share its codec.
+            batch.decode()
+        return batch
 
     @property
     def position(self) -> int | None:
@@ -311,8 +349,14 @@ class Client:
         """A producer for one stream, with the settings of `streamer.Client.producer`."""
         with self._bridge.hold(self._client.producer(stream, **settings)) as inner:
             producer = Producer(self._bridge, inner)
-            yield producer
-            producer.flush()
+            try:
+                yield producer
+                producer.flush()
+            except Exception as error:
+                producer._finish_after(error)
+                raise
+            finally:
+                producer._close()
 
     @contextmanager
     def reader(
@@ -345,7 +389,15 @@ class Client:
 
     def ask(self, question: Callable[[trio_client.Client], Awaitable[T]]) -> T:
         """Whatever else: run `question(client)` with the real client, in its own thread."""
-        return self._bridge.run(question, self._client)
+
+        async def answer() -> T:
+            found = await question(self._client)
+            if isinstance(found, ReceivedBatch):
+                # As for `Reader`: its codec must not be used by two threads.
+                found.decode()
+            return found
+
+        return self._bridge.run(answer)
 
 
 @contextmanager

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
 import trio
+from structlog.testing import capture_logs
 
 from streamer.addresses import parse
 from streamer.batch import Codec, parse as parse_batch
@@ -100,6 +101,7 @@ class Peer:
             try:
                 found.append(await self.receive())
             except (trio.EndOfChannel, trio.BrokenResourceError):
+                await trio.aclose_forcefully(self.stream)
                 return found
 
     async def fatal(self) -> frames.Failed:
@@ -185,12 +187,18 @@ class Site:
     """A running daemon, and what it stands on."""
 
     def __init__(
-        self, daemon: Daemon, network: MemoryNetwork, files: MemoryFiles, nursery: trio.Nursery
+        self,
+        daemon: Daemon,
+        network: MemoryNetwork,
+        files: MemoryFiles,
+        nursery: trio.Nursery,
+        logs: list[MutableMapping[str, Any]],
     ) -> None:
         self.daemon = daemon
         self.network = network
         self.files = files
         self.nursery = nursery
+        self.logs = logs
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
 
@@ -225,6 +233,14 @@ class Site:
     def count(self, name: str, **labels: str) -> int:
         """A counter's value."""
         return self.daemon.stats.counter(name, "", **labels).value
+
+    def logged(self, event: str, **fields: Any) -> list[MutableMapping[str, Any]]:
+        """The log's lines of that event with those fields."""
+        return [
+            line
+            for line in self.logs
+            if line["event"] == event and fields.items() <= line.items()
+        ]
 
     @property
     def sessions(self) -> int:
@@ -263,13 +279,14 @@ async def open_site(
         open_listeners=network.open_listeners,
     )
     daemon = Daemon(structure_config(tree, registry), registry, world)
-    async with trio.open_nursery() as nursery:
-        site = Site(daemon, network, files, nursery)
-        await nursery.start(site.run)
-        yield site
-        daemon.stop()
-        await site.ended.wait()
-        nursery.cancel_scope.cancel()
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            site = Site(daemon, network, files, nursery, logs)
+            await nursery.start(site.run)
+            yield site
+            daemon.stop()
+            await site.ended.wait()
+            nursery.cancel_scope.cancel()
 
 
 def framed(data: bytes) -> bytes:

@@ -30,6 +30,8 @@ class Valve:
         self.cannot_start: Exception | None = None
         #: It returns with the next item although its input is open.
         self.returns = False
+        #: It drops all items.
+        self.loses = False
         self.started = 0
         self._open = trio.Event()
         self._open.set()
@@ -52,7 +54,11 @@ class Valve:
     @property
     def tree(self) -> dict[str, Any]:
         """A configuration with this stage in its place."""
-        return {"pipelines": [{self.place: {"stage": self.name}}]}
+        return {
+            "pipelines": [{self.place: {"stage": self.name}}],
+            # Not to be asked for a sign of life while time passes.
+            "session": {"idle_s": 3600},
+        }
 
     def make(self, config: NoSettings, context: Any) -> Stage:
         if self.cannot_start is not None:
@@ -78,5 +84,7 @@ class Valve:
                 raise self.failure
             if self.returns:
                 return
+            if self.loses:
+                continue
             await self._open.wait()
             await head.send(item)

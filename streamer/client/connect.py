@@ -7,6 +7,7 @@ raises in the block comes out as it is; a group of exceptions means that the cli
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -21,7 +22,7 @@ from streamer.client.link import Dial, Link, LinkSettings
 from streamer.client.producer import Committed, Producer, ProducerSettings
 from streamer.client.reader import Position, Reader
 from streamer.errors import BadRequest, UnknownPartition
-from streamer.limits import KIB, MIB
+from streamer.limits import GIB, KIB, MIB, BatchLimits, WireLimits
 from streamer.records import Lane
 from streamer.transport import Transport, open_transport
 from streamer.wire import frames
@@ -39,6 +40,12 @@ class Client(Admin):
     def server_name(self) -> str:
         """What the daemon calls itself."""
         return self._link.server_name
+
+    @property
+    def limits(self) -> tuple[BatchLimits, WireLimits]:
+        """What the daemon takes: of a batch, and of a session. As it told when it was reached
+        last."""
+        return self._link.batch_limits, self._link.limits
 
     @property
     def connected(self) -> bool:
@@ -126,7 +133,9 @@ class Client(Admin):
         try:
             yield producer
         except Exception as error:
-            await _flush_after(producer, error)
+            # A flush in a cancelled scope would put `Cancelled` in the place of the error.
+            if trio.current_effective_deadline() > -math.inf:
+                await _flush_after(producer, error)
             raise
         else:
             await producer.flush()
@@ -152,8 +161,8 @@ class Client(Admin):
         Raises:
             UnknownStream, UnknownPartition, OffsetOutOfRange: there is nothing to read there.
         """
-        if credit_bytes < 1:
-            raise BadRequest(f"credit_bytes is {credit_bytes}, it must be at least 1")
+        if type(credit_bytes) is not int or not 1 <= credit_bytes <= GIB:
+            raise BadRequest(f"credit_bytes is {credit_bytes!r}, it must be 1 to {GIB}")
         await trio.lowlevel.checkpoint_if_cancelled()
         self._link.check()
         reader = Reader(
@@ -253,17 +262,22 @@ async def open_client(
     """A client over whatever `dial` connects: for tests and simulations. See `connect`."""
     link = Link(dial, settings or LinkSettings(), rng or random.Random(), now_us)
     raised: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(link.run)
-        nursery.start_soon(link.timers.run)
-        try:
-            await link.opened()
-            yield Client(link)
-        except Exception as error:
-            # Kept out of the nursery, which would put it into a group.
-            raised = error
-        if raised is None or not nursery.cancel_scope.cancel_called:
-            await link.close()
-        nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(link.run)
+            nursery.start_soon(link.timers.run)
+            try:
+                await link.opened()
+                yield Client(link)
+            except Exception as error:
+                # Kept out of the nursery, which would put it into a group.
+                raised = error
+                # Nothing waits from here on, and `Cancelled` from around must not replace it.
+                nursery.cancel_scope.shield = True
+            else:
+                await link.close()
+            nursery.cancel_scope.cancel()
+    finally:
+        link.end()
     if raised is not None:
         raise raised

@@ -197,7 +197,7 @@ class Line:
     def refused(self, pending: Pending, error: Exception) -> None:
         """A request was answered with an error."""
         self._answered(pending)
-        if pending.done:
+        if pending.done or pending in self.broken:
             return
         pending.error = error
         self.broken.append(pending)
@@ -231,7 +231,7 @@ class Line:
         for index, pending in enumerate(self.broken):
             error = pending.error
             assert error is not None, "what is broken was answered with an error"
-            if moved:
+            if moved and self.producer_id:
                 # Nothing behind a gap was appended, whatever was feared before.
                 pending.uncertain = False
             keep = self._keep(pending, error, first=not index, behind_gap=moved)
@@ -265,7 +265,7 @@ class Line:
         certainly not appended, so this one was not either.
         """
         if not self.producer_id:
-            return isinstance(error, ConnectionLost) or error_retryable(error)
+            return self._keep_anonymous(pending, error)
         if isinstance(error, Fenced):
             self.producer.fail(error)
             return False
@@ -276,6 +276,10 @@ class Line:
             return True
         if not isinstance(error, (Refused, BadBatch)):
             pending.uncertain = not behind_gap
+            if pending.accusations > 1 or not _may_pass(error):
+                if pending.uncertain:
+                    self._outcome_unknown(pending, error)
+                return False
             return True
         if isinstance(error, _KNOWN_NEW):
             pending.uncertain = False
@@ -283,6 +287,18 @@ class Line:
             return True
         if pending.uncertain:
             # It may be in the log since an earlier connection, and this was not looked at.
+            self._outcome_unknown(pending, error)
+        return False
+
+    def _keep_anonymous(self, pending: Pending, error: Exception) -> bool:
+        """As `_keep`, where the daemon does not know what it has seen before."""
+        certain = isinstance(error, (Refused, BadBatch))
+        if not certain and not isinstance(error, OutcomeUnknown):
+            pending.uncertain = True
+        passes = isinstance(error, ConnectionLost) or error.retryable  # type: ignore[attr-defined]
+        if passes and pending.accusations < 2:
+            return True
+        if pending.uncertain:
             self._outcome_unknown(pending, error)
         return False
 
@@ -313,14 +329,18 @@ class Line:
         return False
 
     def _outcome_unknown(self, pending: Pending, error: Exception) -> None:
-        """Nobody will know about this request, so nothing can follow it: the producer ends."""
+        """Nobody will know about this request, so nothing can follow it: the producer ends.
+
+        Without idempotence nothing depends on it, unless it still takes up the connection.
+        """
         unknown = OutcomeUnknown(
             f"{pending.count} records from sequence {pending.sequence} of partition "
             f"{self.partition} on may have been appended or not: {error}"
         )
         unknown.__cause__ = error
         pending.fail(unknown)
-        self.producer.fail(unknown)
+        if self.producer_id or pending.request in self.in_flight:
+            self.producer.fail(unknown)
 
     def _hold(self, now: float) -> None:
         """Send nothing for a while: what failed may do better then."""
@@ -396,6 +416,11 @@ class Line:
 def error_retryable(error: Exception) -> bool:
     """Refused for certain, and worth another try."""
     return isinstance(error, Refused) and error.retryable
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether what says nothing of the records may be another thing the next time."""
+    return type(error) is not StreamerError
 
 
 def _sequence(pending: Pending) -> int:

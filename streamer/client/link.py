@@ -24,10 +24,12 @@ import attrs
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task
 
-from streamer.client.requests import LEVELS, Call, Request, Timers, fresh
+from streamer.client.requests import LEVELS, Call, Request, Timers, TryLater, fresh
 from streamer.errors import (
+    BadRequest,
     ConnectionFailed,
     Draining,
+    FrameTooLarge,
     LocalProtocolError,
     ProtocolError,
     RemoteProtocolError,
@@ -57,6 +59,8 @@ _YIELD_BYTES = 16 * KIB
 _LASTED_S = 1.0
 #: Time for the daemon to answer what is under way after our goodbye.
 _GOODBYE_S = 2.0
+#: Codes of an end of the session that the same frames would bring about again.
+_OUR_FAULT = frozenset({"protocol", "frame_too_large"})
 _BROKEN = (trio.EndOfChannel, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
@@ -118,18 +122,22 @@ class _Session:
     machine: Connection
     scope: trio.CancelScope
     window: SendWindow
-    #: Leaves room for subscriptions, which do not wait for their turn.
+    #: Of all kinds together, subscriptions too.
     requests_max: int
     began_at: float
     heard_at: float
     requests: dict[int, Request] = attrs.Factory(dict)
     subscribers: dict[int, Subscriber] = attrs.Factory(dict)
+    #: Subscriptions that wait for their turn, by number.
+    opening: dict[int, tuple[Request, frames.Subscribe]] = attrs.Factory(dict)
     #: Frames that are no requests: grants, unsubscribes, goodbye.
     control: deque[Frame] = attrs.Factory(deque)
     #: Ready to be written before anything else.
     encoded: list[bytes] = attrs.Factory(list)
     pong: int | None = None
     ping: int | None = None
+    #: What the daemon ended it with, if it was our breaking a rule.
+    accusation: StreamerError | None = None
     #: Something came besides the welcome.
     useful: bool = False
     error: Exception | None = None
@@ -248,6 +256,9 @@ class Link:
         return await call.wait()
 
     def _enqueue(self, call: Call) -> None:
+        if self.failure is not None:
+            call.refused(fresh(self.failure))
+            return
         self._calls.append(call)
         self.wake()
 
@@ -262,21 +273,21 @@ class Link:
         self.drop_subscription(number)
 
     def open_subscription(self, subscriber: Subscriber, request: Request, frame: Frame) -> None:
-        """Send a Subscribe frame; only while connected, from `connected` or later."""
+        """Send a Subscribe frame in its turn; only while connected, from `connected` or later."""
         session = self._session
         assert session is not None, "subscriptions are opened while connected"
         assert isinstance(frame, frames.Subscribe)
-        session.requests[frame.request] = request
+        session.opening[frame.subscription] = (request, frame)
         session.subscribers[frame.subscription] = subscriber
-        session.control.append(frame)
         self.wake()
 
     def drop_subscription(self, number: int) -> None:
         """Have no more delivered under that number; what is on its way is dropped."""
         session = self._session
         if session is not None and session.subscribers.pop(number, None) is not None:
-            session.control.append(frames.Unsubscribe(number))
-            self.wake()
+            if session.opening.pop(number, None) is None:
+                session.control.append(frames.Unsubscribe(number))
+                self.wake()
 
     def grant(self, number: int, limit: int) -> None:
         session = self._session
@@ -372,7 +383,7 @@ class Link:
             machine,
             nursery.cancel_scope,
             SendWindow(welcome.credit),
-            max(1, self.limits.requests - self.limits.subscriptions),
+            max(1, self.limits.requests),
             now,
             now,
         )
@@ -403,6 +414,8 @@ class Link:
         self._session = None
         session.machine.closed()
         for request in list(session.requests.values()):
+            if session.accusation is not None:
+                request.accused(session.accusation)
             request.lost()
         session.requests.clear()
         for source in list(self._sources):
@@ -442,6 +455,11 @@ class Link:
             with trio.move_on_after(_GOODBYE_S):
                 while self._session is session:
                     await self._changed.park()
+        self.end()
+
+    def end(self) -> None:
+        """Whatever became of the connection: nobody may wait for it any more."""
+        self._closing = True
         if self.failure is None:
             self._fail(trio.ClosedResourceError("the client is closed"))
 
@@ -491,14 +509,20 @@ class Link:
             offset, level, duplicate = rest
             request.acked(first, offset, 1, LEVELS[level], bool(duplicate))
         else:
-            message, _, detail = rest
-            request.refused(from_code(first, message, detail))
+            message, retryable, detail = rest
+            request.refused(_told(first, message, detail, retryable))
 
     def _on_failed(self, session: _Session, frame: frames.Failed) -> None:
-        error = from_code(frame.code, frame.message, frame.detail)
+        error = _told(frame.code, frame.message, frame.detail, frame.retryable)
+        ends = frame.request is None or frame.fatal
+        if ends and frame.code in _OUR_FAULT:
+            session.accusation = error
         if frame.request is not None:
-            self._take(session, frame.request).refused(error)
-        if frame.request is None or frame.fatal:
+            request = self._take(session, frame.request)
+            if session.accusation is not None:
+                request.accused(error)
+            request.refused(error)
+        if ends:
             session.end(error)
 
     def _on_answer(self, session: _Session, frame: frames.Reply | frames.Fetched) -> None:
@@ -550,7 +574,13 @@ class Link:
             trio.lowlevel.reschedule(task)
 
     def _has_work(self, session: _Session) -> bool:
-        return bool(self._active or session.control or self._calls or session.pong is not None)
+        return bool(
+            self._active
+            or session.control
+            or self._calls
+            or session.opening
+            or session.pong is not None
+        )
 
     async def _write(self, session: _Session) -> None:
         while True:
@@ -587,16 +617,24 @@ class Link:
             data.append(send(frames.Ping(session.ping)))
             session.ping = None
         while session.control:
-            frame = session.control.popleft()
-            if type(frame) is frames.Subscribe and session.machine.state is not State.OPEN:
-                # It goes over the next connection.
-                session.requests.pop(frame.request, None)
-                continue
-            data.append(send(frame))
+            data.append(send(session.control.popleft()))
         if session.machine.state is State.OPEN:
+            self._gather_subscriptions(session, data)
             self._gather_calls(session, data)
             self._gather_appends(session, data)
         return data
+
+    def _gather_subscriptions(self, session: _Session, data: list[bytes]) -> None:
+        while session.opening and len(session.requests) < session.requests_max:
+            number = next(iter(session.opening))
+            request, frame = session.opening.pop(number)
+            try:
+                data.append(session.machine.send(frame))
+            except LocalProtocolError as error:
+                session.subscribers.pop(number, None)
+                request.refused(_unsendable(frame, error))
+            else:
+                session.requests[frame.request] = request
 
     def _gather_calls(self, session: _Session, data: list[bytes]) -> None:
         while self._calls and len(session.requests) < session.requests_max:
@@ -604,10 +642,11 @@ class Link:
             if call.abandoned:
                 continue
             number = self.next_number()
+            frame = call.make(number)
             try:
-                data.append(session.machine.send(call.make(number)))
+                data.append(session.machine.send(frame))
             except LocalProtocolError as error:
-                call.refused(error)
+                call.refused(_unsendable(frame, error))
             else:
                 session.requests[number] = call
 
@@ -640,12 +679,32 @@ class Link:
         try:
             encoded = session.machine.send(frame)
         except LocalProtocolError as error:
-            request.refused(TooLarge(error.message))
+            request.refused(_unsendable(frame, error))
             return 0
         session.requests[number] = request
         session.window.spend(len(encoded))
         data.append(encoded)
         return len(encoded)
+
+
+def _unsendable(frame: Frame, error: LocalProtocolError) -> StreamerError:
+    """Why a request cannot be sent, in the words of who made it."""
+    try:
+        frames.encode(frame)
+    except LocalProtocolError as found:
+        if not isinstance(found.__cause__, FrameTooLarge):
+            return BadRequest(found.message)
+    return TooLarge(error.message)
+
+
+def _told(code: str, message: str, detail: dict[str, Any], retryable: bool) -> StreamerError:
+    """What the daemon says; of a code that is not known here, the flag tells what to do."""
+    error = from_code(code, message, detail)
+    if type(error) is StreamerError and retryable:
+        later = TryLater(message)
+        later.detail = error.detail
+        return later
+    return error
 
 
 def _limits(kind: type[Any], told: dict[str, int]) -> Any:

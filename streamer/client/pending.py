@@ -62,6 +62,8 @@ class Pending(Request):
 
     __slots__ = (
         "_now_us",
+        "accusations",
+        "awaited",
         "batch",
         "count",
         "deadline",
@@ -69,6 +71,7 @@ class Pending(Request):
         "error",
         "expected",
         "extras",
+        "failure",
         "flushes",
         "line",
         "linger_until",
@@ -107,7 +110,13 @@ class Pending(Request):
         self.error: Exception | None = None
         #: Why it has to go again.
         self.refusal: Exception | None = None
+        #: Sessions that the daemon ended over something that was under way with it.
+        self.accusations = 0
         self.done = False
+        #: What everybody was answered with, for a task that comes to wait after that.
+        self.failure: Exception | None = None
+        #: Tasks that are about to wait, but do not yet.
+        self.awaited = 0
         self.waiters: dict[Task, int] = {}
         self.flushes: list[Flush] = []
 
@@ -128,7 +137,12 @@ class Pending(Request):
 
         Cancelled, the records stay with the producer.
         """
+        if self.failure is not None:
+            # Refused here, before anything was sent.
+            await trio.lowlevel.checkpoint()
+            raise fresh(self.failure)
         task = trio.lowlevel.current_task()
+        self.awaited = 0
         self.waiters[task] = index
 
         def abort(_: RaiseCancelT) -> Abort:
@@ -220,7 +234,8 @@ class Pending(Request):
         if self.done:
             return
         self.done = True
-        heard = len(self.waiters)
+        self.failure = error
+        heard = len(self.waiters) + self.awaited
         for task, index in self.waiters.items():
             if index == WHOLE:
                 heard = self.count
@@ -241,3 +256,8 @@ class Pending(Request):
 
     def lost(self) -> None:
         """Its line is told, once for all that it has under way."""
+
+    def accused(self, error: StreamerError) -> None:
+        self.accusations += 1
+        if self.accusations > 1:
+            self.line.refused(self, error)

@@ -314,6 +314,8 @@ class Producer:
         pending.nbytes += size
         index = pending.add(value, extras)
         if hurry and not index and pending.line.lone and not self._linger_s:
+            # It may be refused before this task waits: that is heard by it all the same.
+            pending.awaited = 1
             self.link.hurry(pending.line)
         else:
             self._added(pending)
@@ -349,6 +351,9 @@ class Producer:
         size = 0
         for record in values:
             size += self._size(record.value, (record.key, record.timestamp_us, record.headers))
+            due = record.deliver_at_us
+            if due is not None and not (type(due) is int and 0 <= due <= _TIME_MAX):
+                raise BadRequest(f"deliver_at_us is {due!r}, it must be a whole number from 0")
         return False, size, {record.key for record in values}
 
     def _line(self, key: bytes | None, partition: int | None) -> Line:
@@ -573,7 +578,10 @@ def _check_extras(extras: Extras, limits: Any) -> int:
         for name, text in headers.items():
             if type(name) is not str or type(text) is not bytes:
                 raise BadRequest("headers map text to bytes")
-            total += len(name) + len(text)
+            try:
+                total += len(name.encode()) + len(text)
+            except UnicodeEncodeError as error:
+                raise BadRequest(f"header name {name!r} is no text: {error.reason}") from None
         if total > limits.headers_bytes:
             raise TooLarge(f"headers of {total} bytes, allowed are {limits.headers_bytes}")
         size += total

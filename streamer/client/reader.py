@@ -53,7 +53,16 @@ class ReceivedBatch:
     `count` are of what is left, `header` is of the whole batch.
     """
 
-    __slots__ = ("_codec", "_columns", "_skip", "batch", "high_water", "partition", "stream")
+    __slots__ = (
+        "_codec",
+        "_columns",
+        "_fault",
+        "_skip",
+        "batch",
+        "high_water",
+        "partition",
+        "stream",
+    )
 
     def __init__(
         self, stream: str, partition: int, batch: Batch, skip: int, high_water: int, codec: Codec
@@ -66,6 +75,7 @@ class ReceivedBatch:
         self._skip = skip
         self._codec = codec
         self._columns: Columns | None = None
+        self._fault: StreamerError | None = None
 
     def __repr__(self) -> str:
         return (
@@ -128,7 +138,19 @@ class ReceivedBatch:
         headers = self._decoded().headers
         return headers[self._skip :] if headers is not None and self._skip else headers
 
+    def decode(self) -> None:
+        """Decode now, in this thread; what is wrong is raised when the records are asked for.
+
+        A stream's codec is not for two threads: before a batch goes to another one, do this.
+        """
+        try:
+            self._decoded()
+        except StreamerError as error:
+            self._fault = error
+
     def _decoded(self) -> Columns:
+        if self._fault is not None:
+            raise fresh(self._fault)
         if self._columns is None:
             self._columns = self._codec.decode(self.batch)
         return self._columns
@@ -151,6 +173,9 @@ class _Subscribing(Request):
 
     def lost(self) -> None:
         """The reader subscribes again by itself."""
+
+    def accused(self, error: StreamerError) -> None:
+        self.reader.accused(self.number, error)
 
 
 class Reader:
@@ -190,6 +215,7 @@ class Reader:
         self._in_a_row = 0
         self._error: Exception | None = None
         self._retry = False
+        self._accusations = 0
         self._closed = False
         self._task: Task | None = None
 
@@ -257,6 +283,7 @@ class Reader:
         self._blob_at = self._handed_out = 0
         self._position = offset
         self._error = None
+        self._accusations = 0
         if self._link.connected:
             self.connected()
 
@@ -399,6 +426,7 @@ class Reader:
         told = frame.result if isinstance(frame, frames.Reply) else None
         if not isinstance(told, dict) or not {"offset", "high_water"} <= told.keys():
             raise RemoteProtocolError("the answer to a subscription does not say from where")
+        self._accusations = 0
         self.high_water = told["high_water"]
         if self._position is None:
             self._position = told["offset"]
@@ -410,6 +438,12 @@ class Reader:
         if number == self._number:
             self._link.drop_subscription(number)
             self.ended(error)
+
+    def accused(self, number: int, error: StreamerError) -> None:
+        """The daemon ended the session while it was asked to subscribe: once is let pass."""
+        self._accusations += 1
+        if self._accusations > 1:
+            self.not_subscribed(number, error)
 
     def delivered(self, frame: frames.Deliver) -> None:
         if frame.subscription != self._number:

@@ -27,6 +27,12 @@ E = TypeVar("E", bound=BaseException)
 LEVELS = tuple(AckLevel)
 
 
+class TryLater(StreamerError):
+    """The daemon gave a reason that this client does not know, and said that it may pass."""
+
+    retryable = True
+
+
 def fresh(error: E) -> E:
     """A copy of an error for one more task to raise: each raise adds to an error's traceback."""
     again = copy.copy(error)
@@ -57,6 +63,10 @@ class Request:
         """The connection ended before the answer."""
         raise NotImplementedError
 
+    def accused(self, error: StreamerError) -> None:
+        """The daemon ended the session over something that was under way, perhaps this: who is
+        there the second time is `refused`, as sending it again would go on for ever."""
+
 
 class Call(Request):
     """A request with one plain answer, and the one task that waits for it.
@@ -65,7 +75,7 @@ class Call(Request):
     over the next connection; of any other, nobody knows whether it was carried out.
     """
 
-    __slots__ = ("_requeue", "_task", "again", "make")
+    __slots__ = ("_accused", "_early", "_requeue", "_task", "again", "make")
 
     def __init__(
         self, make: Callable[[int], Frame], again: bool, requeue: Callable[[Call], None]
@@ -74,9 +84,15 @@ class Call(Request):
         self.again = again
         self._requeue = requeue
         self._task: Task | None = None
+        self._accused = False
+        #: An answer from before anybody waited.
+        self._early: outcome.Outcome[Frame] | None = None
 
     async def wait(self) -> Frame:
         """The answer. Cancelled, the request may still be carried out."""
+        if self._early is not None:
+            await trio.lowlevel.checkpoint()
+            return self._early.unwrap()
         self._task = trio.lowlevel.current_task()
 
         def abort(_: RaiseCancelT) -> Abort:
@@ -94,6 +110,8 @@ class Call(Request):
         task, self._task = self._task, None
         if task is not None:
             trio.lowlevel.reschedule(task, result)
+        else:
+            self._early = result
 
     def answered(self, frame: Frame) -> None:
         self._wake(outcome.Value(frame))
@@ -106,6 +124,12 @@ class Call(Request):
             self._requeue(self)
         else:
             self.refused(OutcomeUnknown("the connection was lost before the answer"))
+
+    def accused(self, error: StreamerError) -> None:
+        if self._accused and self.again:
+            self.again = False
+            self.refused(error)
+        self._accused = True
 
 
 class Timers:

@@ -7,6 +7,7 @@ configuration again. This module is the outermost of the places that catch every
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -26,13 +27,17 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_STOPPED_AT_ONCE = 130
 
+#: The exit status for what the daemon cannot go on after; the command line has the table.
+StatusOf = Callable[[BaseException], int]
+
 _log = structlog.get_logger("streamer.daemon")
 
 
-def run_daemon(load: Callable[[], Config]) -> int:
+def run_daemon(load: Callable[[], Config], status_of: StatusOf) -> int:
     """Serve until a signal ends it; the exit code.
 
-    `load` reads the configuration, now and at every SIGHUP.
+    `load` reads the configuration, now and at every SIGHUP. `status_of` is asked about the group
+    of our errors and the system's that ended it; a bug is `EXIT_FAILED`.
 
     Raises:
         ConfigError: the configuration is wrong at the start.
@@ -41,13 +46,27 @@ def run_daemon(load: Callable[[], Config]) -> int:
         sys.stderr.write("streamer does not run under python -O: its assertions are kept on\n")
         return EXIT_FAILED
     config = load()
+    _raise_file_limit()
     with Logs(config.log) as logs, Notifier.from_environment(os.environ, os.getpid()) as notifier:
-        return trio.run(_main, config, load, logs, notifier)
+        return trio.run(_main, config, load, status_of, logs, notifier)
 
 
-async def _main(config: Config, load: Callable[[], Config], logs: Logs, notifier: Notifier) -> int:
+def _raise_file_limit() -> None:
+    """Take all descriptors that we may have: each session and each written partition needs one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _main(
+    config: Config,
+    load: Callable[[], Config],
+    status_of: StatusOf,
+    logs: Logs,
+    notifier: Notifier,
+) -> int:
     daemon = Daemon(config, Registry.installed())
-    failed = False
+    status = EXIT_OK
     try:
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
@@ -57,17 +76,19 @@ async def _main(config: Config, load: Callable[[], Config], logs: Logs, notifier
                 async with trio.open_nursery() as serving:
                     await serving.start(daemon.run)
                     notifier.ready("serving")
-                    nursery.start_soon(keep_watchdog, notifier, lambda: daemon.health().ok)
+                    # That the loop turns is what a restart can mend; a stopped partition or a
+                    # stalled disk is for /healthz, and the others go on meanwhile.
+                    nursery.start_soon(keep_watchdog, notifier, lambda: True)
                 nursery.cancel_scope.cancel()
     except* (StreamerError, OSError) as group:
         for line in _messages(group):
             _log.error("cannot go on", error=line)
-        failed = True
+        status = status_of(group)
     except* Exception as group:
         _log.error("the daemon failed", exc_info=group)
-        failed = True
-    if failed:
-        return EXIT_FAILED
+        status = EXIT_FAILED
+    if status != EXIT_OK:
+        return status
     return EXIT_OK if not daemon.serving else EXIT_STOPPED_AT_ONCE
 
 
@@ -83,6 +104,9 @@ async def _heed(
     async for number in signals:
         name = signal.Signals(number).name
         if number == signal.SIGHUP:
+            if not daemon.ready:
+                _log.warning("not serving now, configuration not read again", signal=name)
+                continue
             notifier.reloading()
             _reload(daemon, load, logs)
             notifier.ready("serving")

@@ -203,9 +203,7 @@ class Daemon:
     async def _opened_streams(self) -> AsyncGenerator[Streams, None]:
         world, config = self._world, self.config
         readers = world.make_readers()
-        directory = await readers.run(
-            partial(DataDirectory.open, world.files, self.data_path)
-        )
+        directory = await readers.run(partial(DataDirectory.open, world.files, self.data_path))
         try:
             streams = Streams(
                 directory,
@@ -329,9 +327,11 @@ class Daemon:
             for partition in stream.partitions:
                 where = f"partition {partition.number} of stream {stream.name!r}"
                 if partition.log.state is LogState.STOPPED:
-                    failing.append(f"{where} stopped after a failed fsync")
+                    failing.append(f"{where} takes no writes: {partition.log.stopped_by}")
                 elif partition.log.state is LogState.DAMAGED:
                     reasons.append(f"{where} is damaged and takes no writes")
+        for name, error in self.streams.unavailable.items() if self.streams else ():
+            reasons.append(f"stream {name!r} could not be opened: {error.message}")
         ready = self.ready and not failing
         if not self.ready:
             reasons.append("draining" if self._stop.is_set() else "starting")

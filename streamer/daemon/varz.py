@@ -66,7 +66,11 @@ def _shown(value: object) -> Any:
     if isinstance(value, Counter):
         return value.value
     if isinstance(value, Gauge):
-        return value.read()
+        try:
+            return value.read()
+        except Exception:
+            # A plugin's gauge may fail; what it fails is its own figure.
+            return None
     if isinstance(value, Latency):
         return {"total": value.count, **attrs.asdict(value.summary())}
     return None

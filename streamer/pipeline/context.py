@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import attrs
 import structlog
@@ -10,6 +10,7 @@ import structlog
 from streamer.limits import BatchLimits
 from streamer.pipeline.disk import Disk
 from streamer.pipeline.flow import Flow
+from streamer.pipeline.stage import Append
 from streamer.pipeline.streams import Streams
 from streamer.stats import Stats
 
@@ -28,3 +29,5 @@ class StageContext:
     #: Wall clock, microseconds since 1970 UTC; only for what people read, and for retention.
     now_us: Callable[[], int]
     log: structlog.stdlib.BoundLogger
+    #: The appends that have no answer yet, wherever they are, oldest first (some may have one).
+    under_way: Callable[[], Iterable[Append]]

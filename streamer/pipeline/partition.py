@@ -93,14 +93,23 @@ class Partition:
     def retract(self) -> None:
         """Forget what is proposed beyond what is written."""
         self.generation += 1
-        self.next_offset = self.log.next_offset
-        self.proposed = self.log.producers.copy()
+        if self.next_offset != self.log.next_offset:
+            self.next_offset = self.log.next_offset
+            self.proposed = self.log.producers.copy()
+        # A failed write may have made readable what a recovery had left, and `settled` waits too.
+        self._waiting.unpark_all()
 
     def abandon(self, reason: str) -> None:
         """Its pipeline failed: forget what is proposed. If a write was never given back, nobody
         knows what is on the disk, and the log stops."""
         self.log.abandoned(reason)
         self.retract()
+
+    async def settled(self) -> None:
+        """Wait until all that is proposed by now has been written, or taken back."""
+        end, generation = self.next_offset, self.generation
+        while self.high_water < end and generation == self.generation:
+            await self._waiting.park()
 
     async def wait_above(self, offset: int) -> None:
         """Wait until the high-water mark is above `offset`."""

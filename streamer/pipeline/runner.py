@@ -103,6 +103,13 @@ class Pipeline:
 
     # -------------------------------------------------------------------------------- appends
 
+    def expect(self, append: Append) -> None:
+        """Answer for an append from now on (its deadline, a crash), before `offer` or `send`."""
+        under_way = self._under_way
+        while under_way and under_way[0].ack.done:
+            under_way.popleft()
+        under_way.append(append)
+
     def offer(self, append: Append) -> None:
         """Take an append in without waiting.
 
@@ -114,7 +121,6 @@ class Pipeline:
             self._open_head().send_nowait(append)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise PipelineDown(f"pipeline {self.name!r} stopped") from None
-        self._note(append)
 
     async def send(self, append: Append) -> None:
         """Take an append in, waiting for room. Cancelled, it was not taken.
@@ -126,18 +132,11 @@ class Pipeline:
             await self._open_head().send(append)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise PipelineDown(f"pipeline {self.name!r} stopped") from None
-        self._note(append)
 
     def _open_head(self) -> Sender[Append]:
         if self._head is None or self._closing.is_set():
             raise PipelineDown(f"pipeline {self.name!r} is {self.state.value}")
         return self._head
-
-    def _note(self, append: Append) -> None:
-        under_way = self._under_way
-        while under_way and under_way[0].ack.done:
-            under_way.popleft()
-        under_way.append(append)
 
     @property
     def oldest_s(self) -> float:
@@ -199,6 +198,7 @@ class Pipeline:
             disk=disk,
             now_us=self._now_us,
             log=self._log,
+            under_way=lambda: self._under_way,
         )
         async with trio.open_nursery() as nursery:
             head, tail = self._wire(nursery, context)

@@ -37,12 +37,14 @@ class Ack:
     checkpoint; it must only take note (a session queues the frame and wakes its writer).
     """
 
-    __slots__ = ("_answered", "_missing", "outcomes")
+    __slots__ = ("_answered", "_missing", "cost", "outcomes")
 
     def __init__(self, size: int, answered: Callable[[Ack], None]) -> None:
         self.outcomes: list[Outcome | None] = [None] * size
         self._missing = size
         self._answered = answered
+        #: Bytes that its session has charged the budget with.
+        self.cost = 0
 
     @property
     def done(self) -> bool:
@@ -82,6 +84,8 @@ class Append:
     records: Sequence[Record] = ()
     #: The stamp of `records[0]`; the others follow it in sequence.
     stamp: ProducerStamp | None = None
+    #: It has an offset, so it may come to be in the log whatever it is answered.
+    proposed: bool = False
 
     @property
     def count(self) -> int:
@@ -127,12 +131,9 @@ class Proposal:
     nbytes: int
     accepted_at: float
     ticket: Ticket
-    #: Set once its waiters have their outcomes.
-    answered: bool = False
 
     def fail(self, error: StreamerError) -> None:
         """Give `error` to every waiter that has no outcome yet."""
-        self.answered = True
         for waiter in self.waiters:
             waiter.ack.resolve(waiter.index, error)
 

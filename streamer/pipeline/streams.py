@@ -102,6 +102,8 @@ class Streams:
         self._disk = disk
         self._cache = cache
         self._streams: dict[str, Stream] = {}
+        #: Streams of the directory that could not be opened, and why.
+        self.unavailable: dict[str, StreamerError] = {}
         self._changing = trio.Lock()
 
     def all(self) -> list[Stream]:
@@ -119,8 +121,14 @@ class Streams:
         """
         stream = self._streams.get(name)
         if stream is None:
+            self._check_available(name)
             raise UnknownStream(f"there is no stream {name!r}")
         return stream
+
+    def _check_available(self, name: str) -> None:
+        error = self.unavailable.get(name)
+        if error is not None:
+            raise StorageError(f"stream {name!r} could not be opened: {error.message}")
 
     def set_level(self, level: int) -> None:
         """The zstd level of the batches that the daemon makes from now on."""
@@ -131,8 +139,13 @@ class Streams:
     async def open_all(self) -> None:
         """Recover every stream of the directory, before anything is served."""
         for name in await self._run(self._directory.streams):
-            meta = await self._run(partial(self._directory.load_stream, name))
-            await self._open(meta)
+            try:
+                meta = await self._run(partial(self._directory.load_stream, name))
+                await self._open(meta)
+            except StreamerError as error:
+                # The others are served; this one is neither served nor made anew.
+                self.unavailable[name] = error
+                _log.error("stream unavailable", stream=name, error=error.message)
 
     async def ensure(self, name: str) -> Stream:
         """The stream of that name, made if it may be made by its first use.
@@ -144,6 +157,7 @@ class Streams:
         found = self._streams.get(name)
         if found is not None:
             return found
+        self._check_available(name)
         check_stream_name(name)
         async with self._changing:
             found = self._streams.get(name)

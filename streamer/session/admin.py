@@ -115,6 +115,9 @@ async def _producer_open(service: Service, args: Args) -> Any:
     stream = await service.streams.ensure(args["stream"])
     fresh = secrets.randbits(63) | 1
     producer_id, epoch = await service.streams.open_producer(stream, args["name"], fresh)
+    # Nothing of an older epoch is proposed from here on; what was is yet to be committed or not.
+    for partition in stream.partitions:
+        await partition.settled()
     return {
         "producer_id": producer_id,
         "epoch": epoch,

@@ -155,7 +155,8 @@ class Subscriptions:
         if not streams.has(frame.stream):
             # What no pipeline serves is not made, but what is there can be read.
             self._service.pipeline(frame.stream)
-        stream = await streams.ensure(frame.stream)
+        # Reading makes no stream: a name that is not there is a slip of the pen.
+        stream = streams.get(frame.stream)
         return stream.partition(frame.partition)
 
     def _forget(self, subscription: _Subscription) -> None:

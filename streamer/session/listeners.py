@@ -48,6 +48,7 @@ _LINES_PER_S = 20
 
 _log = structlog.get_logger("streamer.listener")
 
+
 @attrs.frozen
 class Incoming:
     """A connection that was taken in."""

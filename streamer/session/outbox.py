@@ -42,7 +42,9 @@ _TAKE_BYTES = 256 * KIB
 class Outbox:
     """Frames to send, acks to put into frames, and the task that waits for either."""
 
-    def __init__(self, bytes_max: int, frame_bytes: int, taken: Callable[[int], None]) -> None:
+    def __init__(
+        self, bytes_max: Callable[[], int], frame_bytes: int, taken: Callable[[int], None]
+    ) -> None:
         """`taken(request)` is called when the writer takes the answer to a request."""
         self._frames: deque[tuple[Frame, int, int | None]] = deque()
         self._answers: deque[tuple[int, Ack]] = deque()
@@ -100,7 +102,7 @@ class Outbox:
     async def room(self, nbytes: int) -> AsyncGenerator[None, None]:
         """Wait until there is room, and take `nbytes` of it for as long as the block lasts: for
         what is about to be read, and queued right after."""
-        while self.bytes >= self._bytes_max:
+        while self.bytes >= self._bytes_max():
             await self._room.park()
         self.bytes += nbytes
         try:

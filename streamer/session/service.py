@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from streamer.errors import NotAllowed
+from streamer.errors import NotAllowed, Overloaded
 from streamer.limits import BatchLimits, WireLimits
 from streamer.pipeline.runner import Pipeline
 from streamer.pipeline.streams import Streams
@@ -15,6 +15,8 @@ from streamer.stats import Stats
 
 #: A session keeps at least this much credit, or it could not even say that it wants more.
 WINDOW_BYTES_MIN = 64 * 1024
+#: What a record takes in memory besides its bytes: the record, its ack's slot, who waits.
+RECORD_BYTES = 256
 #: Names come from clients; the routes remembered for them are bounded.
 _ROUTES_MAX = 10_000
 
@@ -22,14 +24,37 @@ _ROUTES_MAX = 10_000
 class Budget:
     """Bytes of requests under way in all sessions: when they run short, windows shrink.
 
-    Credit that was granted cannot be taken back, so a window is never more than an equal share of
-    all: what many sessions were promised while nothing was under way may be used at once.
+    Credit that was granted cannot be taken back, and counts bytes on the wire, where a record may
+    be two bytes; so what comes is also charged with what it takes in memory, and above twice the
+    budget it is refused: that is the bound. Sessions that heed their windows do not come near it.
     """
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
         self.under_way = 0
         self.sessions = 0
+
+    def charge(self, nbytes: int, records: int) -> int:
+        """Count a request as under way; what to give back to `release`.
+
+        Raises:
+            Overloaded: there is no room; nothing was counted.
+        """
+        cost = nbytes + records * RECORD_BYTES
+        if self.under_way + cost > 2 * self.bytes_max:
+            raise Overloaded(
+                f"{self.under_way} bytes of requests are under way, allowed are "
+                f"{2 * self.bytes_max}"
+            )
+        self.under_way += cost
+        return cost
+
+    def release(self, cost: int) -> None:
+        self.under_way -= cost
+
+    def queue(self, wanted: int, at_least: int) -> int:
+        """How many bytes may wait for one session to read them: an equal share of the budget."""
+        return max(at_least, min(wanted, self.bytes_max // max(1, self.sessions)))
 
     def window(self, wanted: int) -> int:
         """How many bytes one session may have under way now."""

@@ -24,9 +24,11 @@ import trio
 from streamer.batch import parse
 from streamer.errors import (
     BadRequest,
+    ConnectionFailed,
     CreditExceeded,
     Draining,
     LocalProtocolError,
+    Overloaded,
     ProtocolError,
     StreamerError,
     TooLarge,
@@ -61,9 +63,13 @@ class Session:
         self._service = service
         self._limits = service.limits
         self._connection = Connection(Role.SERVER, service.limits.frame_bytes)
-        self._outbox = Outbox(service.send_queue_bytes, service.limits.frame_bytes, self._end)
+        frame_bytes = service.limits.frame_bytes
+        queue_bytes = partial(service.budget.queue, service.send_queue_bytes, frame_bytes)
+        self._outbox = Outbox(queue_bytes, frame_bytes, self._end)
         self._window = GrantWindow(service.budget.window(service.limits.window_bytes))
         self._requests: set[int] = set()
+        #: What it has charged the budget with.
+        self._charged = 0
         #: Above that, the results of a request might not fit into a frame.
         self._records_max = service.limits.frame_bytes // RESULT_BYTES
         self._subscriptions = Subscriptions(service, self._outbox)
@@ -101,16 +107,21 @@ class Session:
                 await self._read()
                 nursery.cancel_scope.cancel()
             if self._fault is not None:
-                with trio.move_on_after(_LAST_WORDS_S):
-                    await self._transport.hear_out()
+                if self._connection.state is State.CLOSED:
+                    # It was told why, and is to hear it.
+                    with trio.move_on_after(_LAST_WORDS_S):
+                        await self._transport.hear_out()
                 raise self._fault
         finally:
             budget.sessions -= 1
-            budget.under_way -= self._window.under_way
+            budget.release(self._charged)
             self._connection.closed()
             # Nobody answers any more, and nobody needs to wait for it.
             self._requests.clear()
             self._settled.unpark_all()
+            for inbox in self._inboxes.values():
+                for append in inbox:
+                    append.ack.resolve_all(ConnectionFailed("its session ended"))
 
     async def _greet(self) -> bool:
         """Exchange the first two frames; False if the peer went away instead."""
@@ -211,6 +222,8 @@ class Session:
 
     def _on_produce(self, frame: frames.Produce, nbytes: int) -> None:
         ack = self._accept(frame.request, 1, nbytes)
+        if ack.done:
+            return
         try:
             batch = parse(frame.batch, self._service.batch_limits)
             self._records_in.value += batch.count
@@ -231,6 +244,8 @@ class Session:
 
     def _on_produce_records(self, frame: frames.ProduceRecords, nbytes: int) -> None:
         ack = self._accept(frame.request, len(frame.records), nbytes)
+        if ack.done:
+            return
         try:
             if len(frame.records) > self._records_max:
                 raise TooLarge(
@@ -261,16 +276,22 @@ class Session:
         """Count a produce request against the session's credit; the ack that answers it."""
         self._begin(request)
         self._window.received(nbytes)
-        self._service.budget.under_way += nbytes
-        if not outcomes:
-            outcomes = 1
-        return Ack(outcomes, partial(self._answered, request, nbytes))
+        ack = Ack(max(1, outcomes), partial(self._answered, request, nbytes))
+        try:
+            cost = self._service.budget.charge(nbytes, outcomes)
+        except Overloaded as error:
+            ack.resolve_all(error)
+        else:
+            self._charged += cost
+            ack.cost = cost
+        return ack
 
     def _answered(self, request: int, nbytes: int, ack: Ack) -> None:
         if self._connection.state is State.CLOSED:
             return
         self._window.completed(nbytes)
-        self._service.budget.under_way -= nbytes
+        self._charged -= ack.cost
+        self._service.budget.release(ack.cost)
         self._outbox.answer(request, ack)
 
     def _grant(self) -> int | None:
@@ -279,6 +300,7 @@ class Session:
     def _offer(self, append: Append) -> None:
         self._check_taking()
         pipeline = self._service.pipeline(append.stream)
+        pipeline.expect(append)
         inbox = self._inboxes.get(pipeline)
         if inbox is not None:
             inbox.append(append)

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import enum
+from array import array
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
@@ -60,7 +61,7 @@ __all__ = [
 ]
 
 #: How many of the last batches are found without hopping: those that live readers ask for.
-_RECENT_MAX = 4096
+_RECENT_MAX = 1024
 #: A segment spans at most this part of the time that is kept, so that time alone ends it too.
 _SEGMENTS_PER_RETENTION = 4
 
@@ -103,7 +104,8 @@ class PartitionLog:
         self.producers = recovered.producers
         self._files = files
         self._settings = settings
-        self._stopped_by = ""
+        #: Why it takes no writes any more, if it is stopped.
+        self.stopped_by = ""
         self._sealed = recovered.sealed
         self._bases = [segment.base_offset for segment in self._sealed]
         self._sealed_bytes = sum(segment.nbytes for segment in self._sealed)
@@ -122,8 +124,8 @@ class PartitionLog:
         #: Idempotent appends since the producers were last written down.
         self._unwritten = 0
         self._under_way: object | None = None
-        self._recent_offsets: list[int] = []
-        self._recent_positions: list[int] = []
+        self._recent_offsets = array("Q")
+        self._recent_positions = array("Q")
 
     @classmethod
     def open(cls, files: Files, path: str, settings: LogSettings, codec: Codec) -> PartitionLog:
@@ -290,7 +292,7 @@ class PartitionLog:
             if plan.roll.file is not None:
                 plan.roll.file.close()
         self._active = SparseIndex(plan.base_offset, self._settings.index_bytes)
-        self._recent_offsets, self._recent_positions = [], []
+        self._recent_offsets, self._recent_positions = array("Q"), array("Q")
         self._first_append_us = None
         self._rolling = False
 
@@ -324,7 +326,7 @@ class PartitionLog:
             self._stop(reason)
 
     def _stop(self, reason: str) -> None:
-        self.state, self._stopped_by = LogState.STOPPED, reason
+        self.state, self.stopped_by = LogState.STOPPED, reason
 
     def note_damage(self, error: PartitionDamaged) -> None:
         """Take note of damage that a read or a scrub ran into: the log refuses writes from now
@@ -338,7 +340,7 @@ class PartitionLog:
 
     def _refusal(self) -> StreamerError:
         if self.state is LogState.STOPPED:
-            return PartitionStopped(f"{self.path} takes no writes: {self._stopped_by}")
+            return PartitionStopped(f"{self.path} takes no writes: {self.stopped_by}")
         first = self.damage[0]
         # What a read ran into tells the whole story by itself.
         what = first.reason
@@ -409,7 +411,7 @@ class PartitionLog:
             raise OffsetOutOfRange(
                 f"offset {offset}, kept are {first} to {self.high_water - 1}",
                 offset=offset,
-                first=first,
+                first_offset=first,
                 high_water=self.high_water,
             )
         active, segment, entry = self._active, None, None
@@ -477,12 +479,16 @@ class PartitionLog:
         `retention_bytes` are left, and by age those whose last batch is too old; none that has
         an offset from `floor` on. None where there is nothing to do.
         """
+        sealed = self._sealed
+        if self._rewrite is not None:
+            # Its file still has the tail that could not be written again yet.
+            sealed = [segment for segment in sealed if segment.path != self._rewrite.source]
         return choose(
             self._files,
             self.path,
             self._indexes,
             self._settings,
-            self._sealed,
+            sealed,
             self.nbytes,
             now_us,
             floor,

@@ -59,7 +59,9 @@ class RetentionPlan:
 
     def _remove(self, segment: Segment) -> None:
         # The log file first: sidecars without one are left-overs, and removed at the next start.
-        self.files.unlink(segment.path)
+        with contextlib.suppress(FileNotFoundError):
+            # Somebody else removed it: it is gone all the same.
+            self.files.unlink(segment.path)
         self.removed.append(segment)
         for suffix in (INDEX_SUFFIX, PRODUCERS_SUFFIX):
             with contextlib.suppress(FileNotFoundError):

@@ -5,21 +5,23 @@
     async def test_my_stage() -> None:
         await stage_checks.check_stage(STAGE)
 
-Rules that are checked: a stage drains (it returns once its input has ended, and closes both of its
-ends); it holds under backpressure (it takes no more than it can pass on); cancelled at any point it
-ends, and closes its ends; and every append that enters a pipeline with it is answered exactly
-once. Needs pytest-trio's or your own trio; uses in-memory files and no real time.
+Rules that are checked: a stage drains (it returns once its input has ended, loses nothing and
+closes both of its ends); it holds under backpressure (it takes no more than it can pass on);
+cancelled at any point it ends, and closes its ends; and every append that enters a pipeline with it
+is answered exactly once. Needs a clock that jumps (pytest-trio's `autojump_clock`); uses in-memory
+files.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
 import structlog
 import trio
+import trio.testing
 
 from streamer.batch import Codec
 from streamer.limits import BatchLimits
@@ -29,7 +31,7 @@ from streamer.pipeline.disk import InlineDisk
 from streamer.pipeline.flow import Flow
 from streamer.pipeline.partition import TailCache
 from streamer.pipeline.registry import PLACES, Registry
-from streamer.pipeline.stage import Ack, Append, StagePlugin
+from streamer.pipeline.stage import Ack, Append, Outcome, Stage, StagePlugin
 from streamer.pipeline.streams import Streams, StreamSettings
 from streamer.records import Lane, ProducerStamp, Receipt, Record
 from streamer.stats import Stats
@@ -42,22 +44,46 @@ _NOW_US = 1_700_000_000_000_000
 _STEPS_MAX = 2_000
 
 
+#: What has not happened by then will not.
+_PATIENCE_S = 60.0
+#: How long a stage is held up: less than any deadline after which it would refuse what it holds.
+_HOLD_S = 5.0
+
+
 class StageCheckFailed(AssertionError):
     """A stage does not do what every stage must."""
 
 
+class _CountingAck(Ack):
+    """Counts how often each outcome is given: `Ack` itself takes no notice of a second one."""
+
+    __slots__ = ("given",)
+
+    def __init__(self, size: int, answered: Callable[[Ack], None]) -> None:
+        super().__init__(size, answered)
+        self.given = [0] * size
+
+    def resolve(self, index: int, outcome: Outcome) -> bool:
+        self.given[index] += 1
+        return super().resolve(index, outcome)
+
+
 @asynccontextmanager
 async def open_context(
-    files: MemoryFiles | None = None, *, partitions: int = 1
+    files: MemoryFiles | None = None,
+    *,
+    partitions: int = 1,
+    under_way: Sequence[Append] = (),
+    limits: BatchLimits | None = None,
 ) -> AsyncGenerator[StageContext, None]:
     """A stage's context over in-memory files, with one stream that can be made on first use."""
-    disk = InlineDisk()
+    disk, limits = InlineDisk(), limits or BatchLimits()
     directory = DataDirectory.open(files or MemoryFiles(), "/data")
     streams = Streams(
         directory,
         settings=lambda _: StreamSettings(partitions=partitions),
         streams_max=10,
-        limits=BatchLimits(),
+        limits=limits,
         level=1,
         disk=disk,
         cache=TailCache(1024 * 1024),
@@ -65,12 +91,13 @@ async def open_context(
     yield StageContext(
         pipeline="checks",
         streams=streams,
-        limits=BatchLimits(),
+        limits=limits,
         stats=Stats(),
         flow=Flow(),
         disk=disk,
         now_us=lambda: _NOW_US,
         log=structlog.get_logger("streamer.checks"),
+        under_way=lambda: under_way,
     )
 
 
@@ -82,7 +109,7 @@ def make_append(number: int, answered: Callable[[Ack], None] = lambda _: None) -
         "partition": None,
         "expected": None,
         "lane": Lane.HIGH if number % 5 == 4 else Lane.NORMAL,
-        "ack": Ack(1, answered),
+        "ack": _CountingAck(1, answered),
         "accepted_at": trio.current_time(),
     }
     if number % 3 == 2:
@@ -122,14 +149,17 @@ async def run_stage(
     for item in items:
         head.send_nowait(item)
     head.close()
-    stage = plugin.factory(plugin.config() if settings is None else settings, context)
-    await stage(receive, send)
+    await _made(plugin, settings, context)(receive, send)
     found: list[Any] = []
     try:
         while True:
             found += await tail.receive_all()
     except trio.EndOfChannel:
         return found
+
+
+def _made(plugin: StagePlugin, settings: Any, context: StageContext) -> Stage:
+    return plugin.factory(plugin.config() if settings is None else settings, context)
 
 
 def _default_stages() -> dict[str, StagePlugin]:
@@ -164,62 +194,72 @@ async def check_drains(plugin: StagePlugin, settings: Any = None) -> None:
         items = await _prepared(plugin, context, 7)
         head, receive = _channel(100)
         send, tail = _channel(10_000)
-        stage = plugin.factory(plugin.config() if settings is None else settings, context)
-        with trio.move_on_after(60) as scope:
+        with trio.move_on_after(_PATIENCE_S) as scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(stage, receive, send)
-                for item in items:
-                    await head.send(item)
-                head.close()
+                nursery.start_soon(_made(plugin, settings, context), receive, send)
+                nursery.start_soon(_feed, plugin, head, items)
         if scope.cancelled_caught:
             raise StageCheckFailed(f"{plugin.name}: did not return after its input had ended")
-        _check_closed(plugin, head, tail)
+        found = await _closed(f"{plugin.name}: returned", receive, tail)
+        _check_whole(plugin, items, found)
 
 
-def _check_closed(plugin: StagePlugin, head: Sender[Any], tail: Receiver[Any]) -> None:
-    """Both ends are closed, so that its neighbours do not wait for it for ever."""
+async def _closed(what: str, receive: Receiver[Any], tail: Receiver[Any]) -> list[Any]:
+    """Check that both ends are closed, so that no neighbour waits for it for ever; what it sent."""
     try:
-        head.clone()
+        receive.clone().close()
     except trio.ClosedResourceError:
         pass
-    except trio.BrokenResourceError:
+    else:
+        raise StageCheckFailed(f"{what} without closing its receiving end")
+    found: list[Any] = []
+    while tail.statistics().items:
+        found += await tail.receive_all()
+    if not tail.ended:
+        raise StageCheckFailed(f"{what} without closing its sending end")
+    return found
+
+
+def _check_whole(plugin: StagePlugin, items: Sequence[Any], found: Sequence[Any]) -> None:
+    """What went in came out; from the last place nothing comes, and its answers are counted by
+    `check_answers_once`."""
+    if plugin.place == PLACES[-1]:
         return
-    statistics = head.statistics()
-    if statistics.items:
-        raise StageCheckFailed(f"{plugin.name}: left {statistics.items} items behind")
-    if not tail.ended and not tail.statistics().items:
-        raise StageCheckFailed(f"{plugin.name}: returned without closing its sending end")
+    expected, got = sum(map(_size, items)), sum(map(_size, found))
+    if got != expected:
+        raise StageCheckFailed(f"{plugin.name}: {expected} appends went in, {got} came out")
 
 
 async def check_backpressure(plugin: StagePlugin, settings: Any = None) -> None:
     """With nobody taking what it sends, it stops taking; what it holds comes out afterwards."""
     if plugin.place == PLACES[-1]:
         return
-    count = 60
     async with open_context() as context:
-        items = await _prepared(plugin, context, count)
-        expected = sum(_size(item) for item in items)
+        items = await _prepared(plugin, context, 60)
         head, receive = _channel(1)
         send, tail = _channel(1)
-        stage = plugin.factory(plugin.config() if settings is None else settings, context)
-        got = 0
+        found: list[Any] = []
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(stage, receive, send)
-            nursery.start_soon(_feed, head, items)
-            with trio.move_on_after(5):
-                await trio.sleep_forever()
+            nursery.start_soon(_made(plugin, settings, context), receive, send)
+            nursery.start_soon(_feed, plugin, head, items)
+            await trio.sleep(_HOLD_S)
+            # One that the group before it made of all would say nothing.
             if head.statistics().items_total == len(items) > 4:
                 raise StageCheckFailed(f"{plugin.name}: takes without bound while it cannot send")
             async for item in tail:
-                got += _size(item)
-        if got != expected:
-            raise StageCheckFailed(f"{plugin.name}: {expected} appends went in, {got} came out")
+                found.append(item)
+        _check_whole(plugin, items, found)
 
 
-async def _feed(head: Sender[Any], items: Sequence[Any]) -> None:
+async def _feed(plugin: StagePlugin, head: Sender[Any], items: Sequence[Any]) -> None:
     with head:
         for item in items:
-            await head.send(item)
+            try:
+                await head.send(item)
+            except trio.BrokenResourceError:
+                raise StageCheckFailed(
+                    f"{plugin.name}: closed its receiving end while there was input"
+                ) from None
 
 
 def _size(item: Any) -> int:
@@ -233,86 +273,105 @@ def _size(item: Any) -> int:
 
 
 class _CancelAt(trio.abc.Instrument):
-    """Cancels `scope` when the stage's task is about to take its n-th step."""
+    """Cancels `scope` when the stage's task is about to take its n-th step, and counts the rest."""
 
     def __init__(self, task_name: str, step: int, scope: trio.CancelScope) -> None:
         self._task_name = task_name
         self._left = step
         self._scope = scope
+        self.steps_after = 0
+
+    @property
+    def cancelled(self) -> bool:
+        return self._scope.cancel_called
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task.name == self._task_name:
-            if not self._left:
-                self._scope.cancel()
+        if task.name != self._task_name:
+            return
+        if self._left:
             self._left -= 1
+        elif self.cancelled:
+            self.steps_after += 1
+        else:
+            self._scope.cancel()
 
 
 async def check_cancellation(plugin: StagePlugin, settings: Any = None) -> None:
     """Cancelled before any of its steps, it ends at once and closes its ends."""
-    for step in range(_STEPS_MAX):
-        async with open_context() as context:
-            items = await _prepared(plugin, context, 4)
-            head, receive = _channel(100)
-            send, tail = _channel(10_000)
-            for item in items:
-                head.send_nowait(item)
+    for ending in (True, False):
+        for step in range(_STEPS_MAX):
+            if not await _check_cancelled_at(plugin, settings, step, ending):
+                break
+        else:
+            raise StageCheckFailed(
+                f"{plugin.name}: took more than {_STEPS_MAX} steps for four appends"
+            )
+
+
+async def _check_cancelled_at(plugin: StagePlugin, settings: Any, step: int, ending: bool) -> bool:
+    """Cancel it before that step, with an input that ends or one that does not (so that it waits
+    for more); whether it got so far."""
+    what = f"{plugin.name}: cancelled at step {step}, it"
+    async with open_context() as context:
+        items = await _prepared(plugin, context, 4)
+        head, receive = _channel(100)
+        send, tail = _channel(10_000)
+        for item in items:
+            head.send_nowait(item)
+        if ending:
             head.close()
-            stage = plugin.factory(plugin.config() if settings is None else settings, context)
-            if not await _cancelled_at(step, stage, receive, send):
-                return
-            if not tail.ended and not tail.statistics().items:
-                raise StageCheckFailed(
-                    f"{plugin.name}: cancelled at step {step}, it left its sending end open"
-                )
-    raise StageCheckFailed(f"{plugin.name}: took more than {_STEPS_MAX} steps for four appends")
+        stage = _made(plugin, settings, context)
+        returned = stuck = False
 
+        async def run() -> None:
+            nonlocal returned
+            await stage(receive, send)
+            returned = True
 
-async def _cancelled_at(
-    step: int, stage: Callable[..., Awaitable[None]], receive: Receiver[Any], send: Sender[Any]
-) -> bool:
-    """Run a stage and cancel it before that step; whether it got so far."""
-    ended = False
-
-    async def run() -> None:
-        nonlocal ended
-        await stage(receive, send)
-        ended = True
-
-    with trio.CancelScope() as scope:
-        instrument = _CancelAt("checked stage", step, scope)
-        trio.lowlevel.add_instrument(instrument)
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(run, name="checked stage")
-        finally:
-            trio.lowlevel.remove_instrument(instrument)
-    return not ended
+        with trio.CancelScope() as scope:
+            instrument = _CancelAt("checked stage", step, scope)
+            trio.lowlevel.add_instrument(instrument)
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(run, name="checked stage")
+                    if not ending:
+                        with trio.CancelScope(shield=True):
+                            await trio.testing.wait_all_tasks_blocked()
+                        stuck = instrument.cancelled and nursery.child_tasks != frozenset()
+                        # Lets it go: by the end of its input, and of whom it sends to.
+                        head.close()
+                        if stuck:
+                            tail.close()
+            finally:
+                trio.lowlevel.remove_instrument(instrument)
+        if not instrument.cancelled:
+            return False
+        if stuck or (returned and instrument.steps_after > 1):
+            raise StageCheckFailed(f"{what} went on")
+        await _closed(what + " ended", receive, tail)
+        return True
 
 
 async def check_answers_once(plugin: StagePlugin, settings: Any = None) -> None:
     """In a pipeline of streamer's own stages with this one, every append is answered once."""
-    answers: dict[Ack, int] = {}
-
-    def answered(ack: Ack) -> None:
-        answers[ack] = answers.get(ack, 0) + 1
-
     async with open_context() as context:
         stages = {**_default_stages(), plugin.place: plugin}
-        appends = [make_append(number, answered) for number in range(40)]
+        appends = [make_append(number) for number in range(40)]
         items: Sequence[Any] = appends
         for place in PLACES:
             own = settings if place == plugin.place else None
-            items = await run_stage(stages[place], context, items, own)
-    unanswered = [append for append in appends if not append.ack.done]
+            with trio.move_on_after(_PATIENCE_S) as scope:
+                items = await run_stage(stages[place], context, items, own)
+            if scope.cancelled_caught:
+                raise StageCheckFailed(f"{plugin.name}: did not return after its input had ended")
+    acks = [append.ack for append in appends]
+    unanswered = sum(not ack.done for ack in acks)
     if unanswered:
-        raise StageCheckFailed(f"{plugin.name}: {len(unanswered)} appends were never answered")
-    if set(answers.values()) != {1}:
+        raise StageCheckFailed(f"{plugin.name}: {unanswered} appends were never answered")
+    if any(isinstance(ack, _CountingAck) and max(ack.given) > 1 for ack in acks):
         raise StageCheckFailed(f"{plugin.name}: an append was answered more than once")
     failed = [
-        outcome
-        for append in appends
-        for outcome in append.ack.outcomes
-        if not isinstance(outcome, Receipt)
+        outcome for ack in acks for outcome in ack.outcomes if not isinstance(outcome, Receipt)
     ]
     if failed:
         raise StageCheckFailed(f"{plugin.name}: an append was refused: {failed[0]!r}")

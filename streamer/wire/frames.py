@@ -285,9 +285,16 @@ FRAMES: tuple[type[Frame], ...] = (
 BULK: frozenset[type[Frame]] = frozenset(
     {Produce, ProduceRecords, Acks, Results, Deliver, Fetched, Admin, Reply}
 )
+#: What a client sends: its fields come from a program, and one that is wrong ends the session.
+_OF_CLIENTS: frozenset[type[Frame]] = frozenset(
+    {
+        Hello, Produce, ProduceRecords, Subscribe, Grant, Unsubscribe, Fetch, Admin, Ping, Pong,
+        Goodbye,
+    }
+)  # fmt: skip
 #: Kinds in which somebody's own maps and values travel: what we would refuse is not sent.
 _CHECKED_OUT: frozenset[type[Frame]] = frozenset(
-    {Hello, Welcome, ProduceRecords, Failed, Ended, Admin, Reply}
+    {Hello, Welcome, Failed, Ended, Admin, Reply}
 )
 
 _ARRAY = 0x80
@@ -349,19 +356,28 @@ def encode(frame: Frame) -> bytes:
     """
     cls = type(frame)
     try:
-        data = cbor.dumps([cls.TYPE, *[getattr(frame, name) for name in _NAMES[cls]]])
+        parts = [getattr(frame, name) for name in _NAMES[cls]]
+        if isinstance(frame, ProduceRecords) and not are_few(frame.records):
+            count = len(frame.records)
+            raise LocalProtocolError(f"{count} records, allowed are 1 to {RECORDS_MAX}")
+        if cls in _OF_CLIENTS:
+            _check_fields(cls, parts)
+        data = cbor.dumps([cls.TYPE, *parts])
         if cls in _CHECKED_OUT:
-            _check_out(frame, data)
+            decode(data)
     except (cbor.CBORError, RemoteProtocolError, FrameTooLarge) as error:
         raise LocalProtocolError(f"{cls.__name__} frame cannot be sent: {error}") from error
     return data
 
 
-def _check_out(frame: Frame, data: bytes) -> None:
-    if not isinstance(frame, ProduceRecords):
-        decode(data)
-    elif not are_few(frame.records):
-        raise LocalProtocolError(f"{len(frame.records)} records, allowed are 1 to {RECORDS_MAX}")
+def _check_fields(cls: type[Frame], parts: list[Any]) -> None:
+    shape = _SHAPES[cls].get(tuple(map(type, parts)))
+    if shape is None:
+        # An enumeration's member travels as the number that it is.
+        parts = [int(part) if isinstance(part, enum.IntEnum) else part for part in parts]
+        shape = _SHAPES[cls].get(tuple(map(type, parts)))
+    if shape is None or not shape.holds(parts):
+        _refuse(cls, parts)
 
 
 def decode(data: bytes) -> Frame:

@@ -353,6 +353,24 @@ async def test_without_idempotence_an_unknown_outcome_is_told(daemon, client) ->
     assert daemon.values("s") == [b"b", b"c", b"c", b"d"]
 
 
+async def test_those_behind_a_gap_move_up_whatever_was_feared(daemon, client) -> None:
+    """Both may have been appended, until it turns out that the first was not."""
+    async with client.producer("s") as producer:
+        await producer.send(b"a")
+        daemon.script = lambda _: "silence"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(expect, OffsetConflict, producer.send(b"no", expected_offset=9))
+            await idle()
+            nursery.start_soon(producer.send, b"b")
+            await idle()
+            assert len(daemon.produced()) == 3
+            script = iter([None, Aborted("not tried")])
+            daemon.script = lambda _: next(script, None)
+            daemon.drop()
+    assert daemon.values("s") == [b"a", b"b"]
+    assert [f.sequence for f in daemon.produced()] == [0, 1, 2, 1, 2, 1]
+
+
 # -------------------------------------------------------------------------------------- deadlines
 
 
@@ -505,6 +523,21 @@ async def test_a_cancelled_send_stays_with_the_producer(daemon, client) -> None:
         with pytest.raises(NotAllowed) as caught:
             await producer.flush()
         assert caught.value.__notes__ == ["2 records to 's' were not acked"]
+
+
+async def test_who_was_given_room_by_a_producer_that_then_failed(daemon, client) -> None:
+    daemon.hold = True
+    async with client.producer("s", buffer_bytes=100) as producer, trio.open_nursery() as nursery:
+        nursery.start_soon(expect, OutcomeUnknown, producer.send(bytes(80)))
+        await idle()
+        nursery.start_soon(expect, Fenced, producer.send_batch([bytes(40), bytes(1)]))
+        nursery.start_soon(expect, Fenced, producer.send(bytes(40)))
+        nursery.start_soon(expect, Fenced, producer.send(bytes(40)))
+        await idle()
+        # Nobody runs in between.
+        producer.release(60)
+        producer.fail(Fenced("a newer one"))
+    assert len(daemon.values("s")) == 1
 
 
 async def test_a_cancelled_flush_and_a_cancelled_call(daemon, client) -> None:

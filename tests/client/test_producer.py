@@ -288,6 +288,19 @@ async def test_room_is_given_first_come_first_served(daemon, client) -> None:
     assert sorted(value[0] for value in daemon.values("s")) == [0, 1, 2, 3]
 
 
+async def test_who_gives_up_waiting_lets_those_behind_pass(daemon, client) -> None:
+    daemon.hold = True
+    async with client.producer("s", buffer_bytes=1000) as producer, trio.open_nursery() as nursery:
+        nursery.start_soon(producer.send, bytes(500))
+        await idle()
+        with trio.move_on_after(1):
+            nursery.start_soon(producer.send, bytes(10))
+            await producer.send(bytes(900))
+        await idle()
+        assert len(daemon.produced()) == 2
+        daemon.release()
+
+
 async def test_a_record_above_the_buffer_goes_alone(daemon, client) -> None:
     async with client.producer("s", buffer_bytes=100) as producer:
         await producer.post(b"a")

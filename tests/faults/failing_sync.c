@@ -1,8 +1,9 @@
-/* Makes the next fsync or fdatasync of one file fail with EIO, once.
+/* Makes an fsync or fdatasync of some file fail with EIO, once, or take a second.
  *
- * The environment variable FAILING_SYNC names a file. When that file exists, the next sync of a
- * file whose path contains the text in it fails, and the file is removed: later syncs succeed, as
- * they do on Linux after a real failure. Loaded by LD_PRELOAD. */
+ * The environment variable FAILING_SYNC names a file. While that file exists, syncs of a file whose
+ * path contains the text in it, behind its first character, are not as they should be. "!" as the
+ * first character makes one fail, and removes the file: later syncs succeed, as they do on Linux
+ * after a real failure. Any other makes each take a second. Loaded by LD_PRELOAD. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -14,24 +15,29 @@
 
 static int must_fail(int fd)
 {
-    char link[64], path[4096], wanted[256];
+    char link[64], path[4096], text[256];
     const char *control = getenv("FAILING_SYNC");
     ssize_t n;
     int file;
 
     if (control == NULL || (file = open(control, O_RDONLY | O_CLOEXEC)) < 0)
         return 0;
-    n = read(file, wanted, sizeof wanted - 1);
+    n = read(file, text, sizeof text - 1);
     close(file);
-    if (n <= 0)
+    if (n <= 1)
         return 0;
-    wanted[n] = 0;
+    text[n] = 0;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     n = readlink(link, path, sizeof path - 1);
     if (n <= 0)
         return 0;
     path[n] = 0;
-    return strstr(path, wanted) != NULL && unlink(control) == 0;
+    if (strstr(path, text + 1) == NULL)
+        return 0;
+    if (text[0] == '!')
+        return unlink(control) == 0;
+    sleep(1);
+    return 0;
 }
 
 static int sync_or_fail(const char *name, int fd)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import random
 import resource
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
@@ -50,7 +50,8 @@ async def test_a_full_disk_holds_writers_and_nobody_else(tmp_path: Path, kind: s
         # The log of the daemon is on the full disk too, which must not trouble it.
         async with real_daemon(mounted) as daemon:
             await daemon.start()
-            await _fill_and_go_on(daemon, lambda: fill(filler), filler.unlink, restart=True)
+            end = daemon.kill if kind == "tmpfs" else daemon.stop
+            await _fill_and_go_on(daemon, lambda: fill(filler), filler.unlink, end)
 
 
 async def test_a_file_size_limit_is_like_a_full_disk(tmp_path: Path) -> None:
@@ -66,12 +67,16 @@ async def test_a_file_size_limit_is_like_a_full_disk(tmp_path: Path) -> None:
             # In the middle of the batch after next, so that part of one is written.
             limit(daemon.segments("s")[-1].stat().st_size + 700)
 
-        await _fill_and_go_on(daemon, full, lambda: limit(resource.RLIM_INFINITY), restart=False)
+        await _fill_and_go_on(daemon, full, lambda: limit(resource.RLIM_INFINITY))
 
 
 async def _fill_and_go_on(
-    daemon: RealDaemon, fill_disk: Callable[[], None], make_room: Callable[[], None], restart: bool
+    daemon: RealDaemon,
+    fill_disk: Callable[[], None],
+    make_room: Callable[[], None],
+    end: Callable[[], Awaitable[int | None]] | None = None,
 ) -> None:
+    """`end` ends the daemon while there is no room, to be started again."""
     load = Load("s", 1, random.Random(3), value_bytes_max=2000)
     async with clients(daemon.urls) as (unix, websocket), trio.open_nursery() as readers:
         readers.start_soon(load.follow, websocket, "reader", 0)
@@ -84,14 +89,16 @@ async def _fill_and_go_on(
             fill_disk()
             await _refuses_writes(daemon)
             await _serves_the_rest(daemon, load)
-            if restart:
-                await daemon.kill()
+            if end is not None:
+                await _makes_no_stream(daemon, DiskFull)
+                assert await end() in (None, Exit.OK)
                 await daemon.spawn()
                 # Without room, the last commits cannot be proven to be on the disk: those are
                 # served once there is some, and whoever has read them before waits.
                 await _serves_the_rest(daemon, load, unproven=COMMIT_RECORDS_MAX)
             before = load.answers
             make_room()
+            await _makes_no_stream(daemon, None)
             with trio.fail_after(PATIENCE_S):
                 while load.answers < before + 20:
                     await load.next_answer()
@@ -118,6 +125,18 @@ async def _send_without_patience(client: streamer.Client) -> None:
         # What little room is left may take a few.
         for _ in range(1000):
             await producer.send(os.urandom(4096))
+
+
+async def _makes_no_stream(daemon: RealDaemon, error: type[Exception] | None) -> None:
+    """A stream and a producer's name need room too; when there is some again, they are made."""
+    async with streamer.connect(daemon.unix) as client:
+        with pytest.raises(error) if error is not None else nullcontext():
+            await _append_under_a_name(client)
+
+
+async def _append_under_a_name(client: streamer.Client) -> None:
+    async with client.producer("new", name="somebody") as producer:
+        assert (await producer.send(b"first")).offset == 0
 
 
 async def _serves_the_rest(daemon: RealDaemon, load: Load, unproven: int = 0) -> None:

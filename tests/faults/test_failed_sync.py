@@ -1,19 +1,26 @@
-"""G7: an fsync that fails. The partition stops for good, and what was acked stays."""
+"""G7: an fsync that fails: the partition stops for good, and what was acked stays. A slow one."""
 
 from __future__ import annotations
 
+import random
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import trio
 
 import streamer
 from streamer import OutcomeUnknown, PartitionStopped
 from streamer_tools.exits import Exit
 from tests.faults.daemon import RealDaemon, real_daemon
-from tests.faults.load import read_log
+from tests.faults.load import Load, clients, read_log
 
+SHORT_TIMEOUT = """
+[[pipelines]]
+[pipelines.propose]
+propose_timeout_s = 0.3
+"""
 SOURCE = Path(__file__).with_name("failing_sync.c")
 
 
@@ -37,8 +44,18 @@ class FailingDisk:
         self.environment = {"LD_PRELOAD": str(library), "FAILING_SYNC": str(control)}
 
     def fail_next_sync(self, part_of_path: str) -> None:
+        self._say(f"!{part_of_path}")
+
+    def slow_down(self, part_of_path: str) -> None:
+        """Have each sync take a second, until `recover`."""
+        self._say(f"~{part_of_path}")
+
+    def recover(self) -> None:
+        self._control.unlink()
+
+    def _say(self, text: str) -> None:
         new = self._control.with_suffix(".new")
-        new.write_text(part_of_path)
+        new.write_text(text)
         new.rename(self._control)
 
     @property
@@ -120,3 +137,31 @@ async def test_a_failed_sync_while_a_stream_is_made_is_told(
         await daemon.start()
         async with streamer.connect(daemon.unix) as client, client.producer("s") as producer:
             assert (await producer.send(b"y")).offset in (0, 1)
+
+
+async def test_a_slow_disk_loses_and_repeats_nothing(tmp_path: Path, library: Path) -> None:
+    """The daemon answers "unknown" after its timeout; producers find out by asking again."""
+    disk = FailingDisk(library, tmp_path / "slow")
+    load = Load("s", 1, random.Random(5))
+    async with real_daemon(tmp_path, SHORT_TIMEOUT, environment=disk.environment) as daemon:
+        await daemon.start()
+        async with clients(daemon.urls) as (unix, websocket):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(load.send_together, unix, "send", 4)
+                nursery.start_soon(load.send_batches, websocket, "batch")
+                nursery.start_soon(load.post, websocket, "post", 0)
+                await load.next_answer()
+                disk.slow_down(".log")
+                await trio.sleep(2.5)
+                status, _ = await daemon.get("/healthz")
+                assert status == 200
+                disk.recover()
+                await load.next_answer()
+                load.stop()
+            log = await read_log(unix, "s", 1)
+        assert load.ledger.judge(log) == []
+        _, varz = await daemon.get("/varz")
+        [late] = varz["metrics"]["propose_timeouts"]
+        assert late["value"] > 0
+        assert load.ledger.duplicates > 0
+        assert await daemon.stop() == Exit.OK

@@ -13,6 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 from streamer import (
     Ack,
     Append,
+    BatchLimits,
     Codec,
     Fenced,
     Group,
@@ -257,20 +258,42 @@ async def test_what_waited_too_long_was_not_appended(
 async def test_what_is_proposed_too_long_has_an_unknown_outcome(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async with open_context() as context, trio.open_nursery() as nursery:
+    proposed, stuck = single(), single()
+    under_way = [proposed, stuck]
+    async with open_context(under_way=under_way) as context, trio.open_nursery() as nursery:
         head, receive = open_channel(10, 1000)
-        send, out = open_channel(10, 1000)
+        send, out = open_channel(1, 1000)
         stage = STAGE.factory(LocalConfig(propose_timeout_s=5.0), context)
         nursery.start_soon(stage, receive, send)
-        append = single()
-        await head.send(group_of(context, append))
+        await head.send(group_of(context, proposed))
         await wait_all_tasks_blocked()
-        assert outcome(append) is None
+        assert outcome(proposed) is None
         await trio.sleep(6)
-        assert isinstance(outcome(append), OutcomeUnknown)
-        (proposal,) = await out.receive_all()
-        assert proposal.answered
+        assert isinstance(outcome(proposed), OutcomeUnknown)
+        # What has no offset yet was certainly not appended, and will not be.
+        assert isinstance(outcome(stuck), TimedOut)
+        await head.send(group_of(context, stuck))
         head.close()
+        assert [len(proposal.waiters) async for proposal in out] == [1]
+
+
+async def test_a_sequence_needs_a_named_partition_where_there_are_several() -> None:
+    async with open_context(partitions=2) as context:
+        for append in (
+            batch_of(1, stamp=ProducerStamp(7, 0, 0)),
+            single(stamp=ProducerStamp(8, 0, 0)),
+        ):
+            assert await propose(context, append) == []
+            assert outcome(append).code == "bad_request"
+
+
+async def test_a_lone_record_of_many_headers_is_refused_before_it_is_encoded() -> None:
+    limits = BatchLimits(headers=1024, batch_bytes=4096)
+    async with open_context(limits=limits) as context:
+        many = single()
+        many.records = [Record(b"v" * 100, headers={f"{n:03}": b"" for n in range(600)})]
+        assert await propose(context, single(), many) != []
+        assert isinstance(outcome(many), TooLarge)
 
 
 async def test_retracting_gives_offsets_and_sequences_again() -> None:

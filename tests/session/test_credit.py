@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
+import random
+from contextlib import suppress
+
 import trio
 import trio.testing
 
 from streamer.limits import KIB, BatchLimits, WireLimits
-from streamer.pipeline.disk import InlineDisk
 from streamer.session.service import WINDOW_BYTES_MIN, Budget
 from streamer.wire import frames
 from streamer.wire.credit import SendWindow
-from tests.site import Site, open_site
+from tests.site import Peer, Site, open_site
 
 Clock = trio.testing.MockClock
-
-
-class Gate(InlineDisk):
-    """A disk that does nothing while it is shut."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open = trio.Event()
-        self.open.set()
-
-    async def run(self, job):  # type: ignore[no-untyped-def]
-        await self.open.wait()
-        return await super().run(job)
 
 
 async def test_the_welcome_tells_all_limits(autojump_clock: Clock, site: Site) -> None:
@@ -63,26 +52,19 @@ async def test_exceeding_the_credit_ends_the_session(autojump_clock: Clock) -> N
     async with open_site({"session": {"window_bytes": 64 * KIB}}) as site:
         honest = await site.peer()
         greedy = await site.peer()
-        data = trio.testing.memory_stream_pair
-        assert data
+        noise = random.Random(1).randbytes(30 * KIB)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self_willed, greedy)
+            nursery.start_soon(send_without_credit, greedy, noise)
             last = await greedy.fatal()
         assert last.code == "credit_exceeded"
         assert "bytes used, granted were" in last.message
         await honest.is_served()
 
 
-async def self_willed(peer) -> None:  # type: ignore[no-untyped-def]
-    """Send without waiting for credit."""
-    import os
-
-    values = [os.urandom(30 * KIB)]
-    batches = [peer.machine.send(peer.batch(values)) for _ in range(20)]
-    try:
-        await peer.transport.send_all(batches)
-    except trio.BrokenResourceError:
-        pass
+async def send_without_credit(peer: Peer, noise: bytes) -> None:
+    requests = [peer.batch([noise]) for _ in range(20)]
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        await peer.send(*requests)
 
 
 def test_windows_shrink_when_the_budget_is_short() -> None:
@@ -115,7 +97,7 @@ async def test_sessions_share_the_budget(autojump_clock: Clock) -> None:
         assert peers[-1].welcome.credit == WINDOW_BYTES_MIN
         seen = 0
 
-        async def produce(peer) -> None:  # type: ignore[no-untyped-def]
+        async def produce(peer: Peer) -> None:
             nonlocal seen
             window = SendWindow(peer.welcome.credit)
             left = 40

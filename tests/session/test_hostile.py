@@ -73,6 +73,7 @@ async def test_no_hello_but_something_else(
     assert says in last.message
     with pytest.raises((trio.EndOfChannel, trio.BrokenResourceError)):
         await peer.transport.receive()
+    await peer.stream.aclose()
 
 
 async def test_random_garbage(autojump_clock: Clock, site: Site, honest: Peer) -> None:

@@ -155,9 +155,7 @@ async def test_requests_under_way_are_answered(autojump_clock: Clock, url: str) 
         await site.ended.wait()
 
 
-async def test_a_budget_that_is_used_up_cuts_off(
-    autojump_clock: Clock, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_budget_that_is_used_up_cuts_off(autojump_clock: Clock) -> None:
     valve = Valve("persist")
     async with open_site(valve.tree, registry=valve.registry) as site:
         peer = await site.peer()
@@ -169,9 +167,8 @@ async def test_a_budget_that_is_used_up_cuts_off(
         # Half for the sessions, four tenths for the pipelines, the rest for the logs.
         assert trio.current_time() - began == pytest.approx(9, abs=0.5)
         assert [type(frame) for frame in await peer.ended()] == [frames.Goodbye]
-    said = capsys.readouterr().out
-    assert "sessions cut off" in said
-    assert "pipeline cut off" in said
+    assert site.logged("sessions cut off", sessions=1)
+    assert site.logged("pipeline cut off", pipeline="default")
 
 
 async def test_a_peer_that_does_not_read_is_cut_off(autojump_clock: Clock) -> None:

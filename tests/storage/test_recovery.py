@@ -278,6 +278,30 @@ def test_a_pending_rewrite_survives_an_append_that_does_not(kit: Any, files: Mem
     assert kit.open(files).recovery.clean
 
 
+def test_retention_leaves_alone_what_a_pending_rewrite_is_made_from(
+    kit: Any, files: MemoryFiles
+) -> None:
+    log = kit.open(files, segment_bytes=220)
+    for number in range(6):
+        kit.append(log, [b"%d" % number])
+    files.kill()
+    capacity, files.capacity_bytes = files.capacity_bytes, files.used_bytes()
+    log = kit.open(files, segment_bytes=220, retention_bytes=0, rewrite_whole_bytes=0)
+    assert (log._bases, log.high_water, log.next_offset) == ([0, 2, 4], 5, 6)
+    plan = log.plan_retention(0, None)
+    plan.run()
+    log.retained(plan)
+    # That has made the room that was missing.
+    files.capacity_bytes = capacity
+    assert log.first_offset == 4
+    kit.append(log, [b"6"])
+    assert kit.read(log) == [b"4", b"5", b"6"]
+    plan = log.plan_retention(0, None)
+    plan.run()
+    log.retained(plan)
+    assert log.first_offset == 5
+
+
 def test_closing_before_a_pending_rewrite_was_done_leaves_no_marker(
     kit: Any, files: MemoryFiles
 ) -> None:

@@ -64,6 +64,35 @@ def test_queues_tells_each_stage_and_its_limits(shell: Shell) -> None:
     assert len({len(line.split()) for line in lines}) == 1
 
 
+@pytest.mark.parametrize("options", [[], ["--json"], ["--help"]])
+def test_a_closed_standard_output_is_an_io_error(shell: Shell, options: list[str]) -> None:
+    shell("produce", "listed closed", stdin=b"a\n")
+    result = run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command_line("streams", "--url", shell.url, *options)],
+        stderr=PIPE, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    assert result.returncode == 74
+    assert result.stderr == b"streamer: standard output is closed\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["peek", "t", "0", "99999999999999999999999"],
+        ["peek", "t", "99999999999999999999999", "0"],
+        ["consume", "t", "--partition", "9999999999999999999999"],
+        ["consume", "t", "--count", "9999999999999999999999"],
+        ["consume", "t", "--from", "9" * 30],
+        ["consume", "t", "--from", "9" * 5000],
+        ["produce", "t", "--partition", "9999999999999999999999"],
+    ],
+)
+def test_a_number_that_no_offset_can_be_is_a_usage_error(arguments: list[str]) -> None:
+    result = CliRunner().invoke(main, [*arguments, "--url", "tcp://127.0.0.1:1"])
+    assert result.exit_code == 2
+    assert str(2**63 - 1) in result.stderr
+
+
 def test_queues_watches_until_ctrl_c(shell: Shell) -> None:
     with shell.start("queues", "--watch", "--json", "--interval", "0.05") as watch:
         assert watch.stdout is not None
@@ -79,7 +108,12 @@ def test_peek_shows_a_record_and_its_batch(shell: Shell) -> None:
     shell("produce", "peeked", stdin=b"a\n\x1b[2Jb\n\xff\n")
     text = shell("peek", "peeked", "0", "1").stdout.decode()
     assert "\\x1b[2Jb" in text
-    assert "offsets 0 to 2 (3 records)" in text
+    assert "offsets 0 to 2 (3 records), " in text
+    assert text.count("not compressed") == 1
+    shell("produce", "peeked packed", stdin=b"the same again\n" * 50)
+    [line] = [line for line in shell("peek", "peeked packed", "0", "0").stdout.decode().splitlines()
+              if line.startswith("batch ")]  # fmt: skip
+    assert line.endswith(" before zstd")
     found = json.loads(shell("peek", "--json", "peeked", "0", "2").stdout)
     assert found["value_base64"] == "/w=="
     assert found["batch"]["count"] == 3
@@ -108,24 +142,49 @@ def test_too_few_records_to_train_on_are_refused(shell: Shell) -> None:
     assert b"few has 10 records" in result.stderr
 
 
+def test_training_on_a_stream_that_is_not_there_makes_none(shell: Shell) -> None:
+    result = shell("dict", "train", "no such stream", status=1)
+    [line] = result.stderr.decode().splitlines()
+    assert "no such stream" in line
+    assert "records" not in line
+    assert "no such stream" not in shell("streams", "--json").stdout.decode()
+
+
 def test_a_second_daemon_is_kept_out_of_the_directory(daemon: OwnDaemon) -> None:
     second = run(
         command_line("run", "--data", str(daemon.data), "--listen", "tcp://127.0.0.1:0",
                      "--http", ""),
         capture_output=True, timeout=TIMEOUT_S, check=False,
     )  # fmt: skip
-    assert second.returncode != 0
+    assert second.returncode == 75
     assert str(daemon.pid).encode() in second.stderr
+    assert b"Traceback" not in second.stderr
+
+
+def test_an_address_in_use_is_named(daemon: OwnDaemon, tmp_path: Path) -> None:
+    url = daemon.url("tcp")
+    second = run(
+        command_line("run", "--data", str(tmp_path / "data"), "--listen", url, "--http", ""),
+        capture_output=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    assert second.returncode == 74
+    assert url.encode() in second.stderr
     assert b"Traceback" not in second.stderr
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_a_benchmark_reports_what_it_measured(shell: Shell, workload: str) -> None:
-    arguments = ["bench", workload, "--json", "--records", "300", "--batch", "50", "--clients", "2",
-                 "--rate", "3000", "--repeats", "2"]  # fmt: skip
+    some = {"batch": 50, "clients": 2, "in_flight": 3, "rate": 3000.0}
+    used = {name: some[name] for name in WORKLOADS[workload].options}
+    arguments = ["bench", workload, "--json", "--records", "300", "--repeats", "2"]
+    for name, value in used.items():
+        arguments += [f"--{name.replace('_', '-')}", str(value)]
     document = json.loads(shell(*arguments).stdout)
     assert document["workload"] == workload
-    assert document["settings"]["records"] == 300
+    assert document["settings"] == used | {
+        "records": 300, "repeats": 2, "seed": 0, "value_bytes": 100, "url": shell.url,
+        "transport": "ws",
+    }  # fmt: skip
     assert len(document["repeats"]) == 2
     assert document["median"]["records_per_s"] > 0
     assert 10 < document["median"]["disk_bytes_per_record"] < 400
@@ -145,10 +204,29 @@ def test_a_benchmark_with_a_daemon_of_its_own_leaves_nothing_behind(
         capture_output=True, timeout=TIMEOUT_S, check=True,
     )  # fmt: skip
     document = json.loads(result.stdout)
+    assert document["settings"]["transport"] == "unix"
+    assert "url" not in document["settings"]
     assert document["median"]["daemon_cpu_s"] is not None
     assert document["peak_rss_bytes"]["daemon"] > 1e6
     assert b"records/s" in result.stderr
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["consume", "--clients", "5"], "--clients"),
+        (["produce", "--rate", "5"], "--rate"),
+        (["produce", "--url", "tcp://h:1", "--transport", "unix"], "--transport"),
+        (["produce", "--url", "tcp://h:1", "--config", "x"], "--config"),
+        (["produce", "--url", "tcp://h:1", "--data", "x"], "--data"),
+        (["produce", "--url", "foo"], "foo"),
+    ],
+)
+def test_a_benchmark_refuses_what_it_would_not_use(arguments: list[str], named: str) -> None:
+    result = CliRunner().invoke(main, ["bench", *arguments])
+    assert result.exit_code == 2
+    assert named in result.stderr
 
 
 def test_a_benchmark_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:

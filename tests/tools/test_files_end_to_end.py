@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import tempfile
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from streamer_tools.own_daemon import OwnDaemon, command_line, start
+from streamer_tools.own_daemon import OwnDaemon, command_line, own_daemon, start
 
 if TYPE_CHECKING:
     from conftest import Shell
@@ -153,6 +154,37 @@ def test_a_line_that_is_too_long_is_named_and_what_was_acked_is_said(shell: Shel
     assert len(shell("consume", "too long").stdout) == acked * 5
 
 
+def test_a_line_that_no_batch_holds_is_named(shell: Shell) -> None:
+    # Bytes that do not compress, exactly as many as a value may have: a batch has a header too.
+    line = random.Random(0).randbytes(1024**2).replace(b"\n", b"x")
+    result = shell("produce", "exact", stdin=b"fits\n" + line + b"\n", status=1)
+    [said] = result.stderr.decode().splitlines()
+    assert said.startswith("streamer: line 2 has 1048576 bytes: ")
+    assert result.stdout.startswith(b"exact: 1 records acknowledged")
+
+
+def test_a_daemon_with_small_limits_gets_small_batches(
+    tmp_path: Path, shell_at: type[Shell]
+) -> None:
+    config = tmp_path / "small.toml"
+    config.write_text("[batch]\nrecords = 100\nbatch_bytes = 4096\nvalue_bytes = 3000\n")
+    data = b"".join(b"%d %s\n" % (n, random.Random(n).randbytes(20).hex().encode())
+                    for n in range(3000))  # fmt: skip
+    with own_daemon(tmp_path, ["--config", str(config)]) as daemon:
+        shell = shell_at(daemon.url())
+        produced = json.loads(shell("produce", "--json", "small", stdin=data).stdout)
+        assert produced["acked"] == 3000
+        assert produced["batches"] >= 30
+        assert shell("consume", "small").stdout == data
+        result = shell("produce", "small", stdin=b"x" * 3001 + b"\n", status=1)
+        assert b"line 1 has 3001 bytes, allowed are 3000" in result.stderr
+
+
+def test_a_directory_is_no_file(shell: Shell, tmp_path: Path) -> None:
+    result = shell("produce", "x", str(tmp_path), status=74)
+    assert result.stderr.decode() == f"streamer: {tmp_path}: Is a directory\n"
+
+
 def test_a_file_that_is_not_there_is_named(shell: Shell) -> None:
     result = shell("produce", "x", "no such file", status=74)
     assert result.stderr == b"streamer: no such file: No such file or directory\n"
@@ -160,10 +192,15 @@ def test_a_file_that_is_not_there_is_named(shell: Shell) -> None:
 
 
 def test_a_stream_that_is_not_there_is_named(shell: Shell) -> None:
-    for arguments in (["consume", "nowhere"], ["peek", "nowhere", "0", "0"]):
+    for arguments in (
+        ["consume", "nowhere"],
+        ["consume", "nowhere", "--partition", "0"],
+        ["peek", "nowhere", "0", "0"],
+    ):
         result = shell(*arguments, status=1)
         [line] = result.stderr.decode().splitlines()
         assert "nowhere" in line
+    assert "nowhere" not in shell("streams", "--json").stdout.decode()
 
 
 def test_a_reader_that_goes_away_is_no_error(shell: Shell) -> None:

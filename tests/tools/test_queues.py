@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamer_tools.queues import Rates, rows
+from streamer_tools import show
+from streamer_tools.queues import BRIEF, Rates, rows
 
 
 def pipelines(items_total: int, items: int = 0) -> list[dict[str, Any]]:
@@ -42,3 +43,10 @@ def test_what_is_empty_has_no_oldest() -> None:
     [row] = rows(pipelines(1, items=1))
     assert row["oldest_s"] == 0.0
     assert (row["pipeline"], row["state"], row["place"]) == ("default", "running", "ingest")
+
+
+def test_a_person_sees_the_state_of_a_pipeline_that_does_not_run() -> None:
+    looked = pipelines(1)
+    assert "running" not in show.plain_table(BRIEF, list(rows(looked)))
+    looked[0]["state"] = "stopped"
+    assert "default_(stopped)" in show.plain_table(BRIEF, list(rows(looked)))

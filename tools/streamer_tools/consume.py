@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer_tools import show
-from streamer_tools.options import Position, json_option, position, url_option
+from streamer_tools.options import Position, json_option, natural, position, url_option
 
 if TYPE_CHECKING:
     from streamer.client import Client, ReceivedBatch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("consume")
 @click.argument("stream")
-@click.option("--partition", type=click.IntRange(min=0), help="Only this one [default: all]")
+@click.option("--partition", type=natural, help="Only this one [default: all]")
 @click.option(
     "--from",
     "start",
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     metavar="POSITION",
     help="earliest, latest, an offset, or an ISO 8601 time (UTC where it names no zone).",
 )
-@click.option("--count", type=click.IntRange(min=0), help="Stop after so many records.")
+@click.option("--count", type=natural, help="Stop after so many records.")
 @click.option("--follow", is_flag=True, help="Wait for more at the end.")
 @url_option
 @json_option
@@ -118,7 +118,10 @@ async def _consume(
     from streamer.client import connect
 
     async with connect(url) as client:
-        partitions = [partition] if partition is not None else await _partitions(client, stream)
+        # Asked in any case: a stream that is not there is refused, not waited for.
+        partitions = await _partitions(client, stream)
+        if partition is not None:
+            partitions = [partition]
         if not follow:
             for number in partitions:
                 await _read(client, stream, number, start, False, printer)

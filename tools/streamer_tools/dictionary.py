@@ -87,14 +87,14 @@ async def _sample(url: str, stream: str, count: int) -> list[bytes]:
     from streamer.client import connect
 
     values: list[bytes] = []
-    async with (
-        connect(url) as client,
-        client.reader(stream, start="earliest", follow=False) as reader,
-    ):
-        async for batch in reader:
-            values += batch.values
-            if len(values) >= count:
-                break
+    async with connect(url) as client:
+        # A reader would wait for a stream that is not there, or find it empty.
+        await client.stream(stream)
+        async with client.reader(stream, start="earliest", follow=False) as reader:
+            async for batch in reader:
+                values += batch.values
+                if len(values) >= count:
+                    break
     return values[:count]
 
 

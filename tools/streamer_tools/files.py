@@ -8,7 +8,9 @@ output may be slow, and the session must still answer.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +27,7 @@ def open_input(path: str) -> Iterator[int]:
     """The descriptor of a file to read, `-` for standard input.
 
     Raises:
-        OSError: there is no such file, or it may not be read.
+        OSError: there is no such file, or it may not be read; it names the file.
     """
     if path == "-":
         if sys.stdin is None:
@@ -34,6 +36,8 @@ def open_input(path: str) -> Iterator[int]:
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -59,11 +63,12 @@ class Input:
 
 
 class Output:
-    """Standard output for bytes. Raises `BrokenPipeError` once its reader went away."""
+    """Standard output for bytes. Raises `BrokenPipeError` once its reader went away.
+
+    Where it is closed, `main` has put something in its place that refuses.
+    """
 
     def __init__(self) -> None:
-        if sys.stdout is None:
-            raise Told(Exit.IO, "standard output is closed")
         sys.stdout.flush()
         self._descriptor = sys.stdout.fileno()
         # A large write to a pipe is done in parts, and two must not mix.

@@ -16,6 +16,9 @@ from streamer.errors import TooLarge
 #: The header (with an empty value) of a record that was the last line of a file without newline.
 NO_NEWLINE = "streamer-no-newline"
 
+#: What CBOR puts before a value of up to 4 GiB.
+_HEAD_BYTES = 5
+
 
 class LineSplitter:
     """Splits chunks of a file into lines; what is kept between chunks is below one line's limit.
@@ -67,15 +70,19 @@ class LineSplitter:
 
 
 def batched(values: Sequence[bytes], records_max: int, bytes_max: int) -> Iterator[list[bytes]]:
-    """Cut `values` into lists of bounded count and bytes; a longer value is alone in its list."""
+    """Cut `values` into lists of bounded count and bytes; a longer value is alone in its list.
+
+    Each value counts as its bytes and the most that a batch adds to them.
+    """
     part: list[bytes] = []
     nbytes = 0
     for value in values:
-        if part and (len(part) >= records_max or nbytes + len(value) > bytes_max):
+        size = len(value) + _HEAD_BYTES
+        if part and (len(part) >= records_max or nbytes + size > bytes_max):
             yield part
             part, nbytes = [], 0
         part.append(value)
-        nbytes += len(value)
+        nbytes += size
     if part:
         yield part
 

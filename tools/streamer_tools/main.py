@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -75,7 +76,20 @@ class Cli(Lazy):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         """Run, and leave through `SystemExit` with the status of `exits.MEANINGS`."""
         extra["standalone_mode"] = False
-        sys.exit(_status(lambda: super(Cli, self).main(args, *rest, **extra)))
+        with contextlib.ExitStack() as stack:
+            if sys.stdout is None:
+                stack.enter_context(contextlib.redirect_stdout(ClosedOutput()))
+            sys.exit(_status(lambda: super(Cli, self).main(args, *rest, **extra)))
+
+
+class ClosedOutput(io.TextIOBase):
+    """Stands for a standard output that is closed: click would drop what is written to none."""
+
+    def write(self, text: str) -> int:
+        raise Told(Exit.IO, "standard output is closed")
+
+    def fileno(self) -> int:
+        raise Told(Exit.IO, "standard output is closed")
 
 
 def _status(call: Any) -> int:

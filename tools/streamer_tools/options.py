@@ -16,15 +16,27 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _UNITS = {"k": 1024, "m": 1024**2, "g": 1024**3}
 
+#: The largest offset (`limits.OFFSET_MAX`, which `--help` does not import).
+_NATURAL_MAX = 2**63 - 1
+
+#: A partition, an offset or a count.
+natural = click.IntRange(0, _NATURAL_MAX)
+
 #: Where a reader starts.
 Position = Literal["earliest", "latest"] | int | datetime
 
 
-def _checked_url(_: click.Context, __: click.Parameter, url: str) -> str:
+def checked_url(_: click.Context, __: click.Parameter, url: str | None) -> str | None:
+    """The callback of an option that takes an address; None stays None.
+
+    Raises:
+        click.BadParameter: it is no address.
+    """
     from streamer.addresses import FORMS, parse
 
     try:
-        parse(url)
+        if url is not None:
+            parse(url)
     except ValueError as error:
         raise click.BadParameter(f"{url!r}: {error}; it is {FORMS}") from error
     return url
@@ -37,7 +49,7 @@ def url_option(command: _Command) -> _Command:
         envvar="STREAMER_URL",
         default=DEFAULT_URL,
         show_default=True,
-        callback=_checked_url,
+        callback=checked_url,
         metavar="URL",
         help="The daemon: ws://HOST:PORT, tcp://HOST:PORT or unix:PATH (or STREAMER_URL).",
     )(command)
@@ -68,6 +80,9 @@ def position(text: str) -> Position:
     if text == "earliest" or text == "latest":
         return text  # type: ignore[return-value]
     if text.isdecimal():
+        # Longer than any offset, and Python refuses to read 5,000 digits.
+        if len(text) > 100 or int(text) > _NATURAL_MAX:
+            raise click.BadParameter(f"the largest offset is {_NATURAL_MAX}")
         return int(text)
     try:
         moment = datetime.fromisoformat(text)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamer_tools import show
-from streamer_tools.options import json_option, print_json, url_option
+from streamer_tools.options import json_option, natural, print_json, url_option
 
 if TYPE_CHECKING:
     from streamer.batch import Batch
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 @click.command("peek")
 @click.argument("stream")
-@click.argument("partition", type=click.IntRange(min=0))
-@click.argument("offset", type=click.IntRange(min=0))
+@click.argument("partition", type=natural)
+@click.argument("offset", type=natural)
 @url_option
 @json_option
 def command(stream: str, partition: int, offset: int, url: str, as_json: bool) -> None:
@@ -82,13 +82,14 @@ def batch_json(batch: Batch) -> dict[str, Any]:
 
 def _batch_text(batch: Batch) -> str:
     header = batch.header
-    codec = "zstd" if header.codec else "not compressed"
-    if header.dictionary_id:
-        codec += f", dictionary {header.dictionary_id:08x}"
-    return (
+    text = (
         f"offsets {header.base_offset} to {header.next_offset - 1} ({header.count} records), "
-        f"{show.size(header.length)} of {show.size(header.raw_length)} ({codec})"
+        f"{show.size(header.length)} on disk, header included; "
     )
+    if not header.codec:
+        return text + "not compressed"
+    text += f"{show.size(header.raw_length)} before zstd"
+    return text + (f" with dictionary {header.dictionary_id:08x}" if header.dictionary_id else "")
 
 
 def _producer_text(batch: Batch) -> str | None:

@@ -1,9 +1,9 @@
 """`streamer produce`: a file's lines into a stream, a record a line.
 
 Rules: lines go out in order, in batches, each acknowledged before the next is sent: a batch of
-thousands pays for its round trip, and what was acknowledged is known at any moment. What a pipe
-brings goes out as it comes; nobody waits for a batch to fill. Memory is bounded by one chunk and
-one line.
+thousands pays for its round trip, and what was acknowledged is known at any moment. A batch is
+never above what the daemon told as its limits. What a pipe brings goes out as it comes; nobody
+waits for a batch to fill. Memory is bounded by one chunk and one line.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from streamer_tools.options import is_terminal, json_option, print_json, url_option
+from streamer_tools.options import is_terminal, json_option, natural, print_json, url_option
 
 if TYPE_CHECKING:
-    from streamer.records import Receipt
+    from streamer.client import Producer
+    from streamer.records import Receipt, Record
 
 #: A batch of so many lines makes a round trip cheap; more only adds to the daemon's latency.
 _BATCH_RECORDS = 4096
-#: Half of a batch's limit, for lines that do not compress.
+#: A batch of so many bytes likewise.
 _BATCH_BYTES = 512 * 1024
 
 
@@ -54,7 +55,7 @@ class Tally:
 @click.command("produce")
 @click.argument("stream")
 @click.argument("file", default="-")
-@click.option("--partition", type=click.IntRange(min=0), help="Into this one.")
+@click.option("--partition", type=natural, help="Into this one.")
 @url_option
 @json_option
 def command(stream: str, file: str, partition: int | None, url: str, as_json: bool) -> None:
@@ -86,25 +87,50 @@ async def _produce(
     advance: Callable[[int], None],
 ) -> None:
     from streamer.client import connect
-    from streamer.limits import BatchLimits
     from streamer.records import Record
     from streamer_tools.files import Input
     from streamer_tools.lines import NO_NEWLINE, LineSplitter, batched
 
-    source, splitter = Input(descriptor), LineSplitter(BatchLimits().value_bytes)
+    source = Input(descriptor)
     async with (
         connect(url) as client,
         client.producer(stream, partition=partition, dictionary=True) as producer,
     ):
         tally.begin = time.monotonic()
+        limits, _ = client.limits
+        splitter = LineSplitter(limits.value_bytes)
+        records_max = min(_BATCH_RECORDS, limits.records)
+        # Half of what a batch may be, for lines that do not compress.
+        bytes_max = min(_BATCH_BYTES, limits.batch_bytes // 2, limits.raw_bytes // 2)
         while chunk := await source.read():
-            for values in batched(splitter.feed(chunk), _BATCH_RECORDS, _BATCH_BYTES):
-                tally.add(await producer.send_batch(values), sum(map(len, values)) + len(values))
+            number = splitter.number + 1
+            for values in batched(splitter.feed(chunk), records_max, bytes_max):
+                receipt = await _send(producer, values, number)
+                tally.add(receipt, sum(map(len, values)) + len(values))
+                number += len(values)
             advance(len(chunk))
         last = splitter.end()
         if last is not None:
             marked = Record(last, headers={NO_NEWLINE: b""})
-            tally.add(await producer.send_batch([marked]), len(last))
+            tally.add(await _send(producer, [marked], splitter.number), len(last))
+
+
+async def _send(producer: Producer, values: list[bytes] | list[Record], number: int) -> Receipt:
+    """Send one batch, whose first line has that number.
+
+    Raises:
+        TooLarge: it is above a limit, alone as it may be in its batch; the line is named.
+    """
+    from streamer.errors import TooLarge
+
+    try:
+        return await producer.send_batch(values)
+    except TooLarge as error:
+        sizes = [len(value if isinstance(value, bytes) else value.value) for value in values]
+        longest = max(range(len(sizes)), key=sizes.__getitem__)
+        raise TooLarge(
+            f"line {number + longest} has {sizes[longest]} bytes: {error.message}"
+        ) from error
 
 
 @contextmanager

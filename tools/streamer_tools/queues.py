@@ -36,7 +36,7 @@ COLUMNS = (
 )
 #: The same for a person, who has 80 columns or a few more.
 BRIEF = (
-    show.Column("pipeline", "pipeline"),
+    show.Column("pipeline", "pipeline_state"),
     show.Column("stage", "where"),
     show.Column("items", "items_of"),
     show.Column("most", "items_seen", show.figure),
@@ -149,9 +149,12 @@ def rows(pipelines: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         for stage in pipeline["stages"]:
             channel = stage["channel"]
             waits = channel["items"] or channel["senders_waiting"]
+            name, state = pipeline["pipeline"], pipeline["state"]
             yield {
-                "pipeline": pipeline["pipeline"],
-                "state": pipeline["state"],
+                "pipeline": name,
+                "state": state,
+                # Worth its room only where something is wrong.
+                "pipeline_state": name if state == "running" else f"{name} ({state})",
                 "place": stage["place"],
                 "stage": stage["stage"],
                 **channel,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 import click
 
+from streamer_tools.exits import Exit, told
 from streamer_tools.options import json_option
 
 
@@ -28,6 +29,9 @@ def command(
     It then drains: takes nothing new, finishes what it has, acknowledges, closes. A second signal
     stops it at once. SIGHUP reads the configuration again. The addresses that it listens at are
     in addresses.json in the data directory once it is ready. --json writes the log as JSON.
+
+    Exit status 75 where another daemon has the data directory, 74 where an address cannot be
+    listened at, 78 where the configuration is wrong.
     """
     from streamer.config import Config
     from streamer.config_load import load_config
@@ -42,4 +46,10 @@ def command(
             loaded = attrs.evolve(loaded, log=attrs.evolve(loaded.log, format="json"))
         return loaded
 
-    return run_daemon(load)
+    return run_daemon(load, _status_of)
+
+
+def _status_of(error: BaseException) -> int:
+    story = told(error)
+    # A broken pipe is the end of a reader for a command, and a failure for a daemon.
+    return (story.status if story is not None else Exit.OK) or Exit.FAILED

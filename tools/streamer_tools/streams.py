@@ -23,6 +23,16 @@ COLUMNS = (
     show.Column("pipeline", "pipeline"),
     show.Column("dictionary", "dictionary"),
 )
+#: The same for a person, who has 80 columns or a few more.
+BRIEF = (
+    show.Column("stream", "name"),
+    show.Column("part", "partition"),
+    show.Column("state", "state"),
+    show.Column("first", "first_offset", show.figure),
+    show.Column("next", "next_offset", show.figure),
+    show.Column("high water", "high_water", show.figure),
+    show.Column("bytes", "bytes", show.size),
+)
 
 
 @click.command("streams")
@@ -32,6 +42,7 @@ def command(url: str, as_json: bool) -> None:
     """List the streams and their partitions.
 
     `first` and `next` bound the offsets that are there; readers see what is below `high water`.
+    A terminal shows the columns that fit; --json, or output to a pipe, has all of them.
     """
     from streamer_tools.asking import ask
 
@@ -41,7 +52,7 @@ def command(url: str, as_json: bool) -> None:
     elif not streams:
         click.echo("no streams yet", err=True)
     else:
-        show.print_table(COLUMNS, list(rows(streams)))
+        show.print_table(COLUMNS, list(rows(streams)), BRIEF)
 
 
 def rows(streams: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

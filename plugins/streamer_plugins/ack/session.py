@@ -26,14 +26,10 @@ def make(config: SessionConfig, context: StageContext) -> Stage:
     def answer(commit: Commit) -> None:
         now = trio.current_time()
         for proposal in commit.proposals:
-            if proposal.answered:
-                # Its deadline passed first, and told so.
-                proposal.ticket.release()
-                continue
-            proposal.answered = True
             latency.record(now - proposal.accepted_at)
             partition = proposal.partition
             for waiter in proposal.waiters:
+                # No effect where a deadline passed first, and was told so.
                 waiter.ack.resolve(
                     waiter.index,
                     Receipt(

@@ -14,14 +14,13 @@ records an offset or a refusal, and pass on what must be made durable. Rules:
 
 from __future__ import annotations
 
-from collections import deque
-
 import attrs
 import trio
 
 from streamer import (
     HEADER_BYTES,
     Append,
+    BadRequest,
     Batch,
     Entry,
     Fenced,
@@ -48,6 +47,8 @@ from streamer import (
 
 #: What a batch of one record takes besides the record: header, CBOR, a name and length a header.
 _BATCH_ROOM_BYTES = HEADER_BYTES + 1024
+#: What each header takes besides its name and value: two lengths of at most five bytes.
+_HEADER_ROOM_BYTES = 10
 
 
 @attrs.frozen
@@ -95,7 +96,6 @@ class _Propose:
             limits.value_bytes, limits.key_bytes, limits.batch_bytes - _BATCH_ROOM_BYTES
         )
         self._context = context
-        self._under_way: deque[Proposal] = deque()
         #: Which partition takes the records without a key: another one for each group.
         self._turn = 0
         stats, name = context.stats, context.pipeline
@@ -121,8 +121,10 @@ class _Propose:
         oldest = trio.current_time() - self._timeout_s
         for append in group.appends:
             try:
+                if append.ack.done:
+                    continue
                 if append.accepted_at < oldest:
-                    raise TimedOut(f"waited {self._timeout_s} s to be proposed, not appended")
+                    raise self._too_late(append)
                 if append.batch is not None:
                     proposals.append(self._admit_batch(stream, append, append.batch, group))
                 else:
@@ -131,16 +133,19 @@ class _Propose:
                 self._refuse(append, error)
         for part in pending.values():
             proposals += self._encode(stream, part, group)
-        self._watch(proposals)
         return proposals
 
     def _refuse(self, append: Append, error: StreamerError) -> None:
         self._refused.value += 1
         append.ack.resolve_all(error)
 
-    def _refuse_waiters(self, part: _Pending, error: StreamerError) -> None:
-        for waiter in part.waiters:
-            waiter.ack.resolve(waiter.index, error)
+    def _check_named(self, stream: Stream, append: Append) -> None:
+        """Sequences are of one partition: sent again, it must not come to another."""
+        if append.partition is None and len(stream.partitions) > 1:
+            raise BadRequest(
+                f"an append with a sequence names its partition, {stream.name!r} has "
+                f"{len(stream.partitions)}"
+            )
 
     def _partition(self, stream: Stream, append: Append, key: bytes | None) -> Partition:
         """The partition that was asked for, else by the key, else each in its turn."""
@@ -155,6 +160,8 @@ class _Propose:
 
     def _admit_batch(self, stream: Stream, append: Append, batch: Batch, group: Group) -> Proposal:
         header = batch.header
+        if header.producer_id:
+            self._check_named(stream, append)
         if header.dictionary_id and header.dictionary_id not in stream.dictionaries:
             # Checked here, so that nothing is stored that no consumer could read.
             stream.codec.require_dictionary(header.dictionary_id)
@@ -166,12 +173,15 @@ class _Propose:
         if offset is not None:
             waiter = Waiter(append.ack, 0, offset, batch.count, duplicate=True)
             return self._proposal(partition, None, [waiter], batch.nbytes, group)
+        append.proposed = True
         waiter = Waiter(append.ack, 0, partition.next_offset, batch.count)
         stamps = [(stamp, batch.count, partition.next_offset)] if stamp else []
         return self._place(partition, batch, stamps, [waiter], group)
 
     def _admit_records(self, stream: Stream, append: Append, pending: dict[int, _Pending]) -> None:
         expected = append.expected
+        if append.stamp is not None:
+            self._check_named(stream, append)
         for index, record in enumerate(append.records):
             try:
                 self._check_size(record)
@@ -207,6 +217,7 @@ class _Propose:
         if stamp is not None:
             partition.proposed.record(stamp, 1, offset)
         partition.next_offset = offset + 1
+        append.proposed = True
         part.records.append(record)
         part.stamps.append(stamp)
         part.waiters.append(Waiter(append.ack, index, offset, 1))
@@ -256,7 +267,11 @@ class _Propose:
             ("value", len(record.value), limits.value_bytes),
             ("key", len(record.key or b""), limits.key_bytes),
             ("headers", sum(len(k) + len(v) for k, v in headers.items()), limits.headers_bytes),
-            ("record", record.nbytes + _BATCH_ROOM_BYTES, limits.batch_bytes),
+            (
+                "record",
+                record.nbytes + _BATCH_ROOM_BYTES + _HEADER_ROOM_BYTES * len(headers),
+                limits.batch_bytes,
+            ),
         ):
             if found > allowed:
                 raise TooLarge(f"{what} of {found} bytes, allowed are {allowed}")
@@ -287,12 +302,8 @@ class _Propose:
                 stamps=None if alone else part.stamps,
                 dictionary_id=stream.meta.dictionary_id,
             )
-        except TooLarge as error:
-            if alone:
-                # Admission measures records, the encoder batches: should they ever disagree.
-                part.partition.retract()
-                self._refuse_waiters(part, error)
-                return []
+        except TooLarge:
+            assert not alone, "a record that was admitted fits into a batch of its own"
             # Records that do not compress: each half is a batch, each record fits alone.
             half = len(part.records) // 2
             front, back = part.split(half, first + half)
@@ -361,27 +372,25 @@ class _Propose:
 
     # ------------------------------------------------------------------------------- deadlines
 
-    def _watch(self, proposals: list[Proposal]) -> None:
-        under_way = self._under_way
-        while under_way and under_way[0].answered:
-            under_way.popleft()
-        under_way.extend(proposals)
-
     async def watch_deadlines(self) -> None:
-        """Answer what is under way for too long; runs until it is cancelled."""
+        """Answer what has waited too long, wherever it waits; runs until it is cancelled."""
         while True:
             await trio.sleep(min(1.0, self._timeout_s / 10))
             oldest = trio.current_time() - self._timeout_s
-            for proposal in self._under_way:
-                if proposal.accepted_at >= oldest:
+            for append in [*self._context.under_way()]:
+                if append.accepted_at >= oldest:
                     break
-                if not proposal.answered:
+                if not append.ack.done:
                     self._late.value += 1
-                    proposal.fail(
-                        OutcomeUnknown(
-                            f"no commit within {self._timeout_s} s: it may yet be appended or not"
-                        )
-                    )
+                    append.ack.resolve_all(self._too_late(append))
+
+    def _too_late(self, append: Append) -> StreamerError:
+        if append.proposed:
+            return OutcomeUnknown(
+                f"no commit within {self._timeout_s} s: it may yet be appended or not"
+            )
+        # Certain, as what is answered is not proposed any more.
+        return TimedOut(f"waited {self._timeout_s} s to be proposed, not appended")
 
 
 def make(config: LocalConfig, context: StageContext) -> Stage:

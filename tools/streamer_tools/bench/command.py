@@ -19,91 +19,140 @@ from typing import Any
 import attrs
 import click
 
-from streamer_tools.options import json_option
+from streamer_tools.options import checked_url, json_option
 
 _WARM_UP_RECORDS = 1000
+_TRANSPORT = "ws"
 
 
 @attrs.frozen
 class Defaults:
-    """What a workload does when nothing is said, and its help."""
+    """What a workload does when nothing is said, its help, and the options that only some have."""
 
     help: str
     records: int
+    options: tuple[str, ...]
     clients: int = 1
     batch: int = 1000
 
 
 WORKLOADS: dict[str, Defaults] = {
-    "produce": Defaults("Whole batches by send_batch, several under way.", 1_000_000),
-    "post": Defaults("One record a call by post; the client groups them.", 500_000),
-    "single": Defaults(
-        "One record each and its ack awaited, on --clients connections.", 20_000, 64
+    "produce": Defaults(
+        "Whole batches by send_batch, several under way.",
+        1_000_000,
+        ("batch", "clients", "in_flight"),
     ),
-    "shared": Defaults("One record each, in --clients tasks that share one client.", 100_000, 64),
-    "consume": Defaults("Read everything back, to Python values.", 1_000_000),
-    "latency": Defaults("A steady --rate, timed from send to receive.", 25_000),
+    "post": Defaults(
+        "One record a call by post; the client groups them.", 500_000, ("batch", "clients")
+    ),
+    "single": Defaults(
+        "One record each and its ack awaited, on --clients connections.", 20_000, ("clients",), 64
+    ),
+    "shared": Defaults(
+        "One record each, in --clients tasks that share one client.",
+        100_000,
+        ("batch", "clients"),
+        64,
+    ),
+    "consume": Defaults("Read everything back, to Python values.", 1_000_000, ("batch",)),
+    "latency": Defaults("A steady --rate, timed from send to receive.", 25_000, ("rate",)),
 }
+
+#: What every workload takes, and what goes with a daemon of its own only.
+_COMMON = ("records", "value_bytes", "repeats", "seed")
+_OWN_DAEMON = ("transport", "config", "directory")
 
 
 @attrs.frozen
 class Settings:
-    """The command line of one benchmark."""
+    """The command line of one benchmark; an option that the workload has not keeps its default."""
 
     records: int
     value_bytes: int
-    batch: int
-    clients: int
-    in_flight: int
-    rate: float
-    transport: str
     repeats: int
     seed: int
+    #: None: what the address says, or ws.
+    transport: str | None
     config: str | None
     directory: str | None
     url: str | None
+    batch: int = 1000
+    clients: int = 1
+    in_flight: int = 8
+    rate: float = 5000.0
+
+    def check(self) -> None:
+        """Refuse what a running daemon cannot be told.
+
+        Raises:
+            click.UsageError: an option for a daemon of its own beside `--url`.
+        """
+        for name, option in zip(_OWN_DAEMON, ("--transport", "--config", "--data"), strict=True):
+            if self.url is not None and getattr(self, name) is not None:
+                raise click.UsageError(f"{option} is for a daemon of its own: not with --url")
+
+    def used(self, workload: str) -> dict[str, Any]:
+        """What the workload did use, for its report."""
+        from streamer.addresses import parse
+
+        names = (*_COMMON, *WORKLOADS[workload].options)
+        shown = {name: getattr(self, name) for name in names}
+        if self.url is not None:
+            return shown | {"url": self.url, "transport": parse(self.url).scheme}
+        own = {"config": self.config, "directory": self.directory}
+        return shown | {"transport": self.transport or _TRANSPORT} | own
 
 
 @click.group("bench")
 def command() -> None:
     """Measure throughput and latency on this machine.
 
-    Each workload prints one JSON document: medians of --repeats and every repeat, CPU seconds and
-    peak memory of both processes, bytes on disk a record, and what the machine can do at best.
-    Values are seeded JSON log lines.
+    Each workload starts a daemon of its own, in a directory that is removed again, unless --url
+    names a running one; STREAMER_URL is not heeded. It prints one JSON document: medians of
+    --repeats and every repeat, CPU seconds and peak memory of both processes, bytes on disk a
+    record, and what the machine can do at best. Values are seeded JSON log lines.
     """
 
 
 def _options(defaults: Defaults) -> list[Any]:
     positive = click.IntRange(min=1)
+    some = {
+        "batch": click.option(
+            "--batch", type=positive, default=defaults.batch, show_default=True,
+            help="Records in a batch, or the most that the client groups."),
+        "clients": click.option(
+            "--clients", type=positive, default=defaults.clients, show_default=True,
+            help="Connections; for shared: tasks of one client."),
+        "in_flight": click.option(
+            "--in-flight", type=click.IntRange(1, 64), default=8, show_default=True,
+            help="Batches under way in a client."),
+        "rate": click.option(
+            "--rate", type=click.FloatRange(min=1), default=5000, show_default=True,
+            help="Records a second."),
+    }  # fmt: skip
     return [
         click.option("--records", type=positive, default=defaults.records, show_default=True),
         click.option("--value-bytes", type=positive, default=100, show_default=True),
-        click.option("--batch", type=positive, default=defaults.batch, show_default=True,
-                     help="Records in a batch, or the most that the client groups."),
-        click.option("--clients", type=positive, default=defaults.clients, show_default=True,
-                     help="Connections; for shared: tasks of one client."),
-        click.option("--in-flight", type=click.IntRange(1, 64), default=8, show_default=True,
-                     help="Batches under way in a client (produce)."),
-        click.option("--rate", type=click.FloatRange(min=1), default=5000, show_default=True,
-                     help="Records a second (latency)."),
-        click.option("--transport", type=click.Choice(["ws", "unix", "tcp"]), default="ws",
-                     show_default=True),
+        *(some[name] for name in defaults.options),
         click.option("--repeats", type=positive, default=3, show_default=True),
         click.option("--seed", type=int, default=0, show_default=True, help="Of the values."),
+        click.option("--transport", type=click.Choice(["ws", "unix", "tcp"]),
+                     help=f"To the daemon of its own [default: {_TRANSPORT}]"),
         click.option("--config", metavar="FILE", help="Configuration of the daemon of its own."),
         click.option("--data", "directory", metavar="DIR",
                      help="Where its data goes, in a directory that is removed again"
                      " [default: the system's temporary directory]"),
-        click.option("--url", metavar="URL", help="A running daemon in place of one of its own."),
+        click.option("--url", metavar="URL", callback=checked_url,
+                     help="A running daemon in place of one of its own."),
         json_option,
     ]  # fmt: skip
 
 
 def _make(name: str, defaults: Defaults) -> click.Command:
     def run(as_json: bool, **given: Any) -> None:
-        document = measure(name, Settings(**given))
-        _print(document, as_json)
+        settings = Settings(**given)
+        settings.check()
+        _print(measure(name, settings), as_json)
 
     run.__doc__ = defaults.help
     for option in reversed(_options(defaults)):
@@ -171,9 +220,13 @@ def measure(name: str, settings: Settings) -> dict[str, Any]:
             "client": process.peak_rss_bytes(os.getpid()),
             "daemon": process.peak_rss_bytes(pid),
         }
-    shown = attrs.asdict(settings)
     return results.report(
-        name, shown, runs, peak_rss_bytes=peak, machine=facts, versions=machine.versions()
+        name,
+        settings.used(name),
+        runs,
+        peak_rss_bytes=peak,
+        machine=facts,
+        versions=machine.versions(),
     )
 
 
@@ -196,7 +249,7 @@ def _daemon(settings: Settings) -> Iterator[tuple[str, int | None]]:
     arguments = ["--config", settings.config] if settings.config else []
     parent = Path(settings.directory) if settings.directory else None
     with own_daemon(parent, arguments) as daemon:
-        yield daemon.url(settings.transport), daemon.pid
+        yield daemon.url(settings.transport or _TRANSPORT), daemon.pid
 
 
 def _print(document: dict[str, Any], as_json: bool) -> None:
