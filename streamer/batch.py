@@ -242,6 +242,24 @@ def parse_placed(data: bytes | memoryview, limits: BatchLimits) -> Batch:
     return batch
 
 
+def records_of(found: columns.Columns, base_us: int) -> list[Record]:
+    """The records of decoded columns, each with its timestamp."""
+    count = len(found.values)
+    none: list[None] = [None] * count
+    deltas = found.timestamp_deltas_us or [0] * count
+    return [
+        Record(value, key, base_us + delta, headers, due)
+        for value, key, delta, headers, due in zip(
+            found.values,
+            found.keys or none,
+            deltas,
+            found.headers or none,
+            found.deliver_at_us or none,
+            strict=True,
+        )
+    ]
+
+
 class Codec:
     """Turns columns into batches and back, with compressors that are made once.
 
@@ -408,20 +426,7 @@ class Codec:
 
     def records(self, batch: Batch) -> list[Record]:
         """The batch's records, each with its timestamp."""
-        found, base = self.decode(batch), batch.header.base_timestamp_us
-        none: list[None] = [None] * batch.count
-        deltas = found.timestamp_deltas_us or [0] * batch.count
-        return [
-            Record(value, key, base + delta, headers, due)
-            for value, key, delta, headers, due in zip(
-                found.values,
-                found.keys or none,
-                deltas,
-                found.headers or none,
-                found.deliver_at_us or none,
-                strict=True,
-            )
-        ]
+        return records_of(self.decode(batch), batch.header.base_timestamp_us)
 
     def _decompress(self, batch: Batch) -> bytes:
         header, payload = batch.header, batch.payload

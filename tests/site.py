@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import AsyncGenerator, Mapping, MutableMapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import trio
 from structlog.testing import capture_logs
 
 from streamer.addresses import parse
-from streamer.batch import Codec, parse as parse_batch
+from streamer.batch import Codec
+from streamer.batch import parse as parse_batch
 from streamer.client.connect import Client, open_client
 from streamer.client.link import LinkSettings
 from streamer.config_load import structure_config
@@ -26,7 +27,7 @@ from streamer.pipeline.disk import InlineDisk
 from streamer.pipeline.registry import Registry
 from streamer.records import ProducerStamp
 from streamer.testing.memory_files import MemoryFiles
-from streamer.testing.memory_network import MemoryNetwork, MemoryStream
+from streamer.testing.memory_network import MemoryNetwork
 from streamer.transport import RawTransport, Transport, wrap_websocket
 from streamer.wire import frames
 from streamer.wire.frames import Frame
@@ -58,6 +59,20 @@ def values_of(blob: bytes) -> list[bytes]:
 
 def batch_of(values: Sequence[bytes], stamp: ProducerStamp | None = None) -> bytes:
     return Codec().encode_values(values, now_us=NOW_US, stamp=stamp).to_bytes()
+
+
+async def until_closed(stream: trio.abc.ReceiveStream) -> None:
+    """Read until the other end has closed, or broken off."""
+    with suppress(trio.BrokenResourceError):
+        while await stream.receive_some():
+            pass
+
+
+async def until_broken(step: Callable[[], Awaitable[object]]) -> None:
+    """Do it again and again, until the connection breaks or ends."""
+    with suppress(trio.BrokenResourceError, trio.EndOfChannel):
+        while True:
+            await step()
 
 
 class Peer:
@@ -237,9 +252,7 @@ class Site:
     def logged(self, event: str, **fields: Any) -> list[MutableMapping[str, Any]]:
         """The log's lines of that event with those fields."""
         return [
-            line
-            for line in self.logs
-            if line["event"] == event and fields.items() <= line.items()
+            line for line in self.logs if line["event"] == event and fields.items() <= line.items()
         ]
 
     @property

@@ -162,6 +162,7 @@ def test_closing_ends_calls_of_other_threads(sites: list[Site]) -> None:
             results.append(type(error))
 
     with streamer.sync.open_client(_whole(sites)) as client:
+        client.stream("s", create=True)
         thread = threading.Thread(target=wait_for_ever, args=[client])
         thread.start()
         waiting.wait()
@@ -175,6 +176,53 @@ def test_what_the_block_raises_comes_out_as_it_is(sites: list[Site]) -> None:
             producer.post(b"a")
             raise KeyError("mine")
     assert caught.value.args == ("mine",)
+
+
+def test_what_was_posted_goes_out_although_the_block_raises(client: streamer.sync.Client) -> None:
+    with pytest.raises(KeyError) as caught, client.producer("s") as producer:
+        for n in range(100):
+            producer.post(b"%d" % n)
+        producer.post(b"wrong", partition=7)
+        raise KeyError("mine")
+    assert "UnknownPartition" in caught.value.__notes__[0]
+    with client.reader("s", follow=False) as reader:
+        assert sum(batch.count for batch in reader) == 100
+
+
+def test_a_producer_takes_nothing_after_its_block(client: streamer.sync.Client) -> None:
+    with client.producer("s") as producer:
+        producer.post(b"a")
+    with pytest.raises(trio.ClosedResourceError):
+        producer.post(b"b")
+    with pytest.raises(trio.ClosedResourceError):
+        producer.send(b"b")
+
+
+def test_posted_bytes_are_bounded(client: streamer.sync.Client) -> None:
+    with client.producer("s") as producer:
+        for _ in range(20):
+            producer.post(bytes(500_000), headers={"h": bytes(100)})
+            assert producer._posted_bytes < 2**20
+            assert len(producer._posted) <= 2
+
+
+def test_readers_in_several_threads(client: streamer.sync.Client) -> None:
+    values = [b"%d" % n * 50 for n in range(200)]
+    with client.producer("s") as producer:
+        for _ in range(30):
+            producer.send_batch(values)
+
+    def read(_: int) -> int:
+        with client.reader("s", follow=False) as reader:
+            batches = list(reader)
+        # Decoded before they came into this thread.
+        assert all(batch._columns is not None for batch in batches)
+        return sum(batch.values == values for batch in batches)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(read, range(8))) == [30] * 8
+    peeked = client.ask(lambda client: client.peek("s", 0))
+    assert peeked._columns is not None
 
 
 def test_nobody_there(tmp_path) -> None:

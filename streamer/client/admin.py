@@ -125,8 +125,14 @@ class Admin:
         }
 
     async def offset_at(self, stream: str, time: datetime, partition: int = 0) -> int:
-        """The offset of the first batch with a record of that time or later."""
-        timestamp_us = round(time.timestamp() * 1_000_000)
+        """The offset of the first batch with a record of that time or later.
+
+        Raises:
+            BadRequest: the time has no zone.
+        """
+        if time.tzinfo is None:
+            raise BadRequest(f"time {time.isoformat()} has no time zone")
+        timestamp_us = max(0, round(time.timestamp() * 1_000_000))
         args = {"stream": stream, "partition": partition, "timestamp_us": timestamp_us}
         offset: int = (await self.admin("time", args))["offset"]
         return offset

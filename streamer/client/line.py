@@ -87,6 +87,7 @@ class Line:
         self._held_until = 0.0
         self._attempts = 0
         self._timed = False
+        self._linger_timed = False
 
     # ------------------------------------------------------------------------------- sending
 
@@ -362,6 +363,19 @@ class Line:
         if not self._timed:
             self._timed = True
             self.producer.link.timers.at(deadline, self._look)
+
+    def watch_linger(self, until: float) -> None:
+        """See to it that what collects goes out once it has lingered."""
+        if not self._linger_timed:
+            self._linger_timed = True
+            self.producer.link.timers.at(until, self._lingered)
+
+    def _lingered(self) -> None:
+        self._linger_timed = False
+        if self.open is not None and self.open.linger_until > trio.current_time():
+            self.watch_linger(self.open.linger_until)
+        else:
+            self.activate()
 
     def _look(self) -> None:
         self._timed = False

@@ -284,10 +284,11 @@ class Link:
     def drop_subscription(self, number: int) -> None:
         """Have no more delivered under that number; what is on its way is dropped."""
         session = self._session
-        if session is not None and session.subscribers.pop(number, None) is not None:
-            if session.opening.pop(number, None) is None:
-                session.control.append(frames.Unsubscribe(number))
-                self.wake()
+        if session is None or session.subscribers.pop(number, None) is None:
+            return
+        if session.opening.pop(number, None) is None:
+            session.control.append(frames.Unsubscribe(number))
+            self.wake()
 
     def grant(self, number: int, limit: int) -> None:
         session = self._session

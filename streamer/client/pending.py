@@ -32,10 +32,13 @@ WHOLE = -1
 class Flush:
     """Counts down the requests that one `flush` waits for."""
 
-    __slots__ = ("left", "task")
+    __slots__ = ("count", "error", "left", "task")
 
     def __init__(self) -> None:
         self.left = 0
+        #: What it is to raise, and of how many records.
+        self.error: Exception | None = None
+        self.count = 0
         self.task: Task | None = None
 
     def answered(self) -> None:
@@ -246,6 +249,8 @@ class Pending(Request):
 
     def _finish(self) -> None:
         self.waiters = {}
+        # Timers and tracebacks may keep this for a while, and it is not sent any more.
+        self.values, self.records, self.extras, self.batch = [], [], [], None
         self.line.producer.release(self.nbytes)
         for flush in self.flushes:
             flush.answered()

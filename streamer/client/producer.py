@@ -132,6 +132,7 @@ class Producer:
         self._values: list[bytes]
         self._unheard: Exception | None = None
         self._unheard_records = 0
+        self._flushing: dict[Flush, None] = {}
 
     # -------------------------------------------------------------------------------- public
 
@@ -265,9 +266,18 @@ class Producer:
                 if not pending.done:
                     pending.flushes.append(flush)
                     flush.left += 1
-        await flush.wait()
-        error, count = self._unheard, self._unheard_records
-        self._unheard, self._unheard_records = None, 0
+        self._flushing[flush] = None
+        try:
+            await flush.wait()
+        finally:
+            del self._flushing[flush]
+        if self._unheard is not None:
+            # Who flushes at the same time is told as well.
+            for each in (flush, *self._flushing):
+                each.error = each.error or self._unheard
+                each.count += self._unheard_records
+            self._unheard, self._unheard_records = None, 0
+        error, count = flush.error, flush.count
         if error is not None:
             error = fresh(error)
             error.add_note(f"{count} records to {self.stream!r} were not acked")
@@ -409,7 +419,7 @@ class Producer:
         line.watch(pending.deadline)
         if self._linger_s:
             pending.linger_until = now + self._linger_s
-            self.link.timers.at(pending.linger_until, line.activate)
+            line.watch_linger(pending.linger_until)
         return pending
 
     def _added(self, pending: Pending) -> None:
@@ -449,6 +459,8 @@ class Producer:
             self._pending.nbytes -= self._budget
             self._free += self._budget
             self._budget = 0
+            # Its records are not to stay here for as long as nothing follows them.
+            self._values = []
 
     def _seal(self, line: Line) -> None:
         """Seal what is collecting, if anything is, and have it sent."""

@@ -20,7 +20,7 @@ from typing import Literal, Self
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task
 
-from streamer.batch import Batch, Codec, Header, parse_placed, read_header
+from streamer.batch import Batch, Codec, Header, parse_placed, read_header, records_of
 from streamer.client.link import Link
 from streamer.client.requests import Request, fresh
 from streamer.columns import Columns
@@ -116,21 +116,8 @@ class ReceivedBatch:
     @property
     def records(self) -> list[Record]:
         """The records with everything that belongs to them, made anew at each call."""
-        columns, base, skip = self._decoded(), self.header.base_timestamp_us, self._skip
-        none: list[None] = [None] * len(columns.values)
-        deltas = columns.timestamp_deltas_us or [0] * len(columns.values)
-        found = [
-            Record(value, key, base + delta, headers, due)
-            for value, key, delta, headers, due in zip(
-                columns.values,
-                columns.keys or none,
-                deltas,
-                columns.headers or none,
-                columns.deliver_at_us or none,
-                strict=True,
-            )
-        ]
-        return found[skip:] if skip else found
+        found = records_of(self._decoded(), self.header.base_timestamp_us)
+        return found[self._skip :] if self._skip else found
 
     @property
     def headers(self) -> list[dict[str, bytes] | None] | None:

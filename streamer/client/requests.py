@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import heapq
 import itertools
+import weakref
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -134,17 +135,18 @@ class Call(Request):
 
 class Timers:
     """Runs functions when their time has come, in one task. There is no taking back: whoever
-    sets a timer keeps to one for each purpose, and looks whether it is still wanted."""
+    sets a timer keeps to one for each purpose, and looks whether it is still wanted. A timer keeps
+    nobody alive: whose owner is gone is passed over."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._heap: list[tuple[float, int, weakref.WeakMethod[Callable[[], None]]]] = []
         self._ties = itertools.count()
         self._task: Task | None = None
         self._scope = trio.CancelScope()
 
     def at(self, when: float, action: Callable[[], None]) -> None:
-        """Call `action` at `when` (`trio.current_time()`), or soon after."""
-        heapq.heappush(self._heap, (when, next(self._ties), action))
+        """Call `action`, a method, at `when` (`trio.current_time()`), or soon after."""
+        heapq.heappush(self._heap, (when, next(self._ties), weakref.WeakMethod(action)))
         if when < self._scope.deadline:
             self._scope.deadline = when
 
@@ -157,4 +159,8 @@ class Timers:
                 await trio.sleep_forever()
             now = trio.current_time()
             while heap and heap[0][0] <= now:
-                heapq.heappop(heap)[2]()
+                action = heapq.heappop(heap)[2]()
+                if action is not None:
+                    action()
+                    # Not until the next timer.
+                    del action

@@ -108,7 +108,8 @@ class Partition:
     async def settled(self) -> None:
         """Wait until all that is proposed by now has been written, or taken back."""
         end, generation = self.next_offset, self.generation
-        while self.high_water < end and generation == self.generation:
+        # Not the high-water mark: a tail that a start had no room for is written all the same.
+        while self.log.next_offset < end and generation == self.generation:
             await self._waiting.park()
 
     async def wait_above(self, offset: int) -> None:

@@ -43,9 +43,6 @@ _TURNED_AWAY_MAX = 64
 _TURN_AWAY_S = 1.0
 _CLOSE_S = 2.0
 
-#: Lines about connections that the log takes in a second.
-_LINES_PER_S = 20
-
 _log = structlog.get_logger("streamer.listener")
 
 
@@ -146,28 +143,6 @@ async def _remove_dead_socket(path: str) -> None:
         await stream.aclose()
 
 
-class _Lines:
-    """The log's lines about connections, so many a second: who floods us with connections is not
-    to fill the log. What was left out is counted, and said."""
-
-    def __init__(self) -> None:
-        self._since = trio.current_time()
-        self._written = 0
-        self._left_out = 0
-
-    def info(self, event: str, **fields: object) -> None:
-        now = trio.current_time()
-        if now - self._since >= 1.0:
-            if self._left_out:
-                _log.warning("more sessions ended than are logged", lines=self._left_out)
-            self._since, self._written, self._left_out = now, 0, 0
-        if self._written < _LINES_PER_S:
-            self._written += 1
-            _log.info(event, **fields)
-        else:
-            self._left_out += 1
-
-
 class Sessions:
     """All sessions of a daemon: accepts, counts, guards and drains them."""
 
@@ -185,7 +160,6 @@ class Sessions:
         self._sessions_max = sessions_max
         self._per_address_max = sessions_per_address
         self.origins = origins
-        self._lines = _Lines()
         #: Connections that were let in, in all and by address, greeted or not.
         self._let_in = 0
         self._addresses: Counter[str] = Counter()
@@ -229,10 +203,10 @@ class Sessions:
             await self._serve(incoming, address)
         except* (ProtocolError, ConnectionFailed) as group:
             self._failed.value += 1
-            self._lines.info("session ended", peer=peer, error="; ".join(_messages(group)))
+            _log.info("session ended", peer=peer, error="; ".join(_messages(group)))
         except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as group:
             self._failed.value += 1
-            self._lines.info("connection broke", peer=peer, error="; ".join(_messages(group)))
+            _log.info("connection broke", peer=peer, error="; ".join(_messages(group)))
         except* Exception as group:
             self._failed.value += 1
             _log.error("session failed", peer=peer, exc_info=group)

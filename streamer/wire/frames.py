@@ -293,9 +293,7 @@ _OF_CLIENTS: frozenset[type[Frame]] = frozenset(
     }
 )  # fmt: skip
 #: Kinds in which somebody's own maps and values travel: what we would refuse is not sent.
-_CHECKED_OUT: frozenset[type[Frame]] = frozenset(
-    {Hello, Welcome, Failed, Ended, Admin, Reply}
-)
+_CHECKED_OUT: frozenset[type[Frame]] = frozenset({Hello, Welcome, Failed, Ended, Admin, Reply})
 
 _ARRAY = 0x80
 _NAMES: dict[type[Frame], tuple[str, ...]] = {

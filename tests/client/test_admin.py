@@ -14,8 +14,8 @@ from streamer.errors import (
     BadRequest,
     ConnectionFailed,
     Draining,
-    LocalProtocolError,
     OutcomeUnknown,
+    TooLarge,
 )
 
 
@@ -38,8 +38,13 @@ async def test_refusals_are_raised(client) -> None:
 
 
 async def test_what_cannot_be_sent_is_told_and_harms_nobody(client) -> None:
-    with pytest.raises(LocalProtocolError):
+    with pytest.raises(TooLarge):
         await client.admin("stream", {"stream": bytes(2_000_000)})
+    with pytest.raises(BadRequest):
+        await client.admin("stream", {"stream": 2**70})
+    for partition, offset in ((-1, 0), (0, -1), (0, 2**64)):
+        with pytest.raises(BadRequest, match="is not int"):
+            await client.fetch("s", partition, offset)
     assert await client.streams() == []
 
 
@@ -75,7 +80,7 @@ async def test_fetch(daemon, client) -> None:
 
 
 async def test_more_calls_than_requests_are_allowed(daemon) -> None:
-    daemon.limits = type(daemon.limits)(requests=102)
+    daemon.limits = type(daemon.limits)(requests=2)
     async with daemon.connect() as client, trio.open_nursery() as nursery:
         for _ in range(50):
             nursery.start_soon(client.streams)

@@ -207,6 +207,7 @@ class Load:
 
     async def follow(self, client: streamer.Client, name: str, partition: int) -> None:
         """Read from the beginning, and go on for ever."""
+        await client.stream(self.stream, create=True)
         seen = self._following[partition] = self.ledger.reader(name, partition)
         async with client.reader(self.stream, partition, "earliest") as reader:
             async for batch in reader:

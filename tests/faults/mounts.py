@@ -27,9 +27,11 @@ class Unavailable(Exception):
 
 
 def _run(*command: str) -> None:
-    if shutil.which(command[0]) is None:
+    # Not every root has the administrator's programs in its path.
+    program = shutil.which(command[0], path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if program is None:
         raise Unavailable(f"there is no {command[0]} here")
-    done = subprocess.run(command, capture_output=True, check=False, text=True)
+    done = subprocess.run([program, *command[1:]], capture_output=True, check=False, text=True)
     if done.returncode:
         raise Unavailable(f"{' '.join(command[:3])} failed: {done.stderr.strip()}")
 

@@ -110,7 +110,9 @@ async def _stays_stopped(daemon: RealDaemon, acked: list[bytes]) -> None:
             assert (await producer.send(b"fine")).offset == 0
     status, health = await daemon.get("/healthz")
     assert status == 503
-    assert any("stream 's' stopped" in reason for reason in health["reasons"])
+    [reason] = health["reasons"]
+    assert "stream 's' takes no writes" in reason
+    assert "sync failed" in reason
     status, _ = await daemon.get("/readyz")
     assert status == 503
 

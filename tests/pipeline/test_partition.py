@@ -31,7 +31,9 @@ def open_partition(
     return Partition("s", number, log, cache or TailCache(1 << 20), InlineDisk())
 
 
-def placed(partition: Partition, values: Sequence[bytes], stamp: ProducerStamp | None = None) -> Entry:
+def placed(
+    partition: Partition, values: Sequence[bytes], stamp: ProducerStamp | None = None
+) -> Entry:
     """A batch at the partition's next offset, proposed."""
     batch = Codec().encode_values(values, now_us=5, stamp=stamp)
     first = partition.next_offset

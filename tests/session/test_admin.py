@@ -86,7 +86,12 @@ async def test_queues_and_varz(autojump_clock: Clock, site: Site) -> None:
     await peer.produce([b"a"])
     ((pipeline),) = await peer.admin("queues")
     assert (pipeline["pipeline"], pipeline["state"]) == ("default", "running")
-    assert [stage["place"] for stage in pipeline["stages"]] == ["ingest", "propose", "persist", "ack"]
+    assert [stage["place"] for stage in pipeline["stages"]] == [
+        "ingest",
+        "propose",
+        "persist",
+        "ack",
+    ]
     for stage in pipeline["stages"]:
         channel = stage["channel"]
         assert (channel["items"], channel["items_total"]) == (0, 1)
@@ -123,9 +128,7 @@ async def test_producers(autojump_clock: Clock, site: Site) -> None:
     fenced = await peer.produce([b"c"], stamp=ProducerStamp(number, 0, 2))
     assert isinstance(fenced, frames.Failed)
     assert (fenced.code, fenced.detail) == ("fenced", {"epoch": 1})
-    assert isinstance(
-        await peer.produce([b"c"], stamp=ProducerStamp(number, 1, 2)), frames.Acks
-    )
+    assert isinstance(await peer.produce([b"c"], stamp=ProducerStamp(number, 1, 2)), frames.Acks)
     assert await peer.admin("producer_state", stream="s", producer_id=99) == {}
     assert (await peer.admin("producer_open", stream="s", name="")).code == "bad_request"
     assert (await peer.admin("producer_open", stream="s", name="x" * 201)).code == "bad_request"
@@ -135,7 +138,9 @@ async def test_dictionaries(autojump_clock: Clock, site: Site) -> None:
     peer = await site.peer()
     await peer.produce([b"a"])
     assert await peer.admin("dictionary", stream="s") == {"id": 0, "data": b""}
-    samples = [b'{"level": "info", "number": %d, "host": "h%d"}' % (n, n % 7) for n in range(2000)]
+    samples: list[Any] = [
+        b'{"level": "info", "number": %d, "host": "h%d"}' % (n, n % 7) for n in range(2000)
+    ]
     data = zstandard.train_dictionary(4096, samples).as_bytes()
     number = (await peer.admin("dictionary_add", stream="s", data=data))["id"]
     assert number > 0
@@ -186,7 +191,8 @@ async def test_wrong_arguments(autojump_clock: Clock, site: Site, verb: str) -> 
     peer = await site.peer()
     await peer.produce([b"a"])
     for name, value in GOOD[verb].items():
-        for wrong in (None, [], 1.5, True, -1, "text", b"bytes", 7):
+        wrongs: tuple[Any, ...] = (None, [], 1.5, True, -1, "text", b"bytes", 7)
+        for wrong in wrongs:
             if type(wrong) is type(value) and wrong != -1:
                 continue
             failed = await peer.admin(verb, **{**GOOD[verb], name: wrong})
@@ -197,7 +203,7 @@ async def test_wrong_arguments(autojump_clock: Clock, site: Site, verb: str) -> 
         missing = {key: value for key, value in GOOD[verb].items() if key != name}
         assert f"argument {name} must be" in (await peer.admin(verb, **missing)).message
     failed = await peer.admin(verb, **GOOD[verb], colour="red")
-    assert f"not ['colour']" in failed.message
+    assert "not ['colour']" in failed.message
     if "stream" in GOOD[verb] and verb != "producer_open":
         failed = await peer.admin(verb, **{**GOOD[verb], "stream": "none"})
         assert failed.code == "unknown_stream"

@@ -421,7 +421,9 @@ def test_a_marker_that_cannot_be_removed(kit: Any, files: MemoryFiles) -> None:
     files.fail_next("write", errno.ENOSPC)
     with pytest.raises(DiskFull):
         kit.append(log, [b"b"])
+    files.trace.clear()
     kit.append(log, [b"c"])
+    assert files.trace == [f"write {FIRST}", f"sync {FIRST}"], "it was removed, and is forgotten"
     assert kit.read(log) == [b"a", b"c"]
 
 

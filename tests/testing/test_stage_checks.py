@@ -243,7 +243,7 @@ async def answers_twice(number: int, commit: Commit, send: Sender[Any]) -> None:
 
 
 async def test_answers_never(autojump_clock: Clock) -> None:
-    with pytest.raises(StageCheckFailed, match="^wrong: 40 appends were never answered$"):
+    with pytest.raises(StageCheckFailed, match=r"^wrong: 40 appends were never answered$"):
         await check_answers_once(stage("ack", never_answers))
 
 
@@ -259,7 +259,7 @@ async def swallow_first(number: int, item: Any, send: Sender[Any]) -> None:
 
 
 async def test_answers_twice(autojump_clock: Clock) -> None:
-    with pytest.raises(StageCheckFailed, match="^wrong: an append was answered more than once$"):
+    with pytest.raises(StageCheckFailed, match=r"^wrong: an append was answered more than once$"):
         await check_answers_once(stage("ack", answers_twice))
 
 

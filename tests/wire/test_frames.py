@@ -193,9 +193,29 @@ def test_each_field_takes_its_own_kinds_only(cls: type[Frame]) -> None:
 
 @pytest.mark.parametrize("epoch", [2**32, 2**63 - 1])
 def test_an_epoch_has_32_bits(epoch: int) -> None:
-    frame = frames.ProduceRecords(1, "s", None, None, 0, 1, epoch, 0, [[b""]])
     with pytest.raises(RemoteProtocolError, match="epoch is not int below"):
-        frames.decode(frames.encode(frame))
+        frames.decode(cbor.dumps([4, 1, "s", None, None, 0, 1, epoch, 0, [[b""]]]))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        frames.ProduceRecords(1, "s", 0, -1, 0, 1, 0, 0, [[b""]]),
+        frames.ProduceRecords(1, "s", 0, 2**70, 0, 1, 0, 0, [[b""]]),
+        frames.ProduceRecords(1, "s", 0, "x", 0, 1, 0, 0, [[b""]]),  # type: ignore[arg-type]
+        frames.ProduceRecords(1, "s", 0, None, 0, 1, 2**32, 0, [[b""]]),
+        frames.Produce(1, "s", -1, None, 0, b""),
+        frames.Produce(1, "s", True, None, 0, b""),
+        frames.Subscribe(1, 1, "s", -1, frames.Start.EARLIEST, 0, 1),
+        frames.Subscribe(1, 1, "s", 0, frames.Start.OFFSET, 2**64, 1),
+        frames.Fetch(1, "s", 0, frames.Start.OFFSET, 0, -1),
+        frames.Grant(1, 2**63),
+    ],
+    ids=repr,
+)
+def test_what_a_daemon_would_refuse_a_client_does_not_send(frame: Frame) -> None:
+    with pytest.raises(LocalProtocolError, match="is not int"):
+        frames.encode(frame)
 
 
 @pytest.mark.parametrize(
