@@ -65,6 +65,8 @@ class Bench:
 
 @asynccontextmanager
 async def open_bench(**settings: Any) -> AsyncGenerator[Bench, None]:
+    # A linger of real milliseconds would close groups on a slow machine.
+    settings.setdefault("linger_s", 10.0)
     async with open_context() as context, trio.open_nursery() as nursery:
         head, receive = open_channel(1000, 1 << 20)
         send, out = open_channel(1000, 1 << 20)
