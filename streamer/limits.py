@@ -15,6 +15,8 @@ GIB = 1024 * MIB
 STREAM_NAME_CHARS_MAX = 200
 #: A partition costs index entries and an open file while it is written to.
 PARTITIONS_MAX = 4096
+#: Dictionaries of one stream; all of them are kept in memory, as each may be in use.
+DICTIONARIES_MAX = 100
 #: Room for a partition's offset in every signed 64-bit integer of other languages.
 OFFSET_MAX = 2**63 - 1
 #: A CBOR envelope of ours is at most five deep; the rest is somebody's attack.

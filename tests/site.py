@@ -26,6 +26,7 @@ from streamer.limits import BatchLimits, WireLimits
 from streamer.pipeline.disk import InlineDisk
 from streamer.pipeline.registry import Registry
 from streamer.records import ProducerStamp
+from streamer.session.service import Budget
 from streamer.testing.memory_files import MemoryFiles
 from streamer.testing.memory_network import MemoryNetwork
 from streamer.transport import RawTransport, Transport, wrap_websocket
@@ -254,6 +255,11 @@ class Site:
         return [
             line for line in self.logs if line["event"] == event and fields.items() <= line.items()
         ]
+
+    @property
+    def budget(self) -> Budget:
+        assert self.daemon.sessions is not None
+        return self.daemon.sessions._service.budget
 
     @property
     def sessions(self) -> int:

@@ -1,8 +1,9 @@
 """The client: one connection that is kept, and the producers and readers that share it.
 
-`connect` makes a `Client`; `link` keeps its connection; `producer` takes records in, `line`
-orders them within a partition and `pending` is what one request carries; `reader` brings batches
-back; `admin` asks. Each imports only what stands further back.
+`connect` makes a `Client` and `admin` is its part that asks. `link` keeps the connection, `session`
+is one of them, `writer` what writes to it. `producer` takes records in, as many as there is `room`
+for and after its `checks`; a `line` orders them within a partition, and `pending` is what one
+request carries. `reader` brings `received` batches back. `requests` is what is under way.
 """
 
 from streamer.client.admin import PartitionInfo as PartitionInfo

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Key, timestamp and headers of a record that has any.
 Extras = tuple[bytes | None, int | None, Mapping[str, bytes] | None]
-_PLAIN: Extras = (None, None, None)
+PLAIN: Extras = (None, None, None)
 #: Stands for all records of a request, where others have the index of one.
 WHOLE = -1
 
@@ -128,9 +128,9 @@ class Pending(Request):
     def add(self, value: bytes, extras: Extras) -> int:
         """Take one more record; its index."""
         index = len(self.values)
-        if extras != _PLAIN or self.extras:
+        if extras != PLAIN or self.extras:
             if len(self.extras) < index:
-                self.extras = [_PLAIN] * index
+                self.extras = [PLAIN] * index
             self.extras.append(extras)
         self.values.append(value)
         return index

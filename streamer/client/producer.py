@@ -14,32 +14,27 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import attrs
-import outcome
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task
 
 from streamer.batch import Codec
+from streamer.client.checks import RECORD_BYTES, measure, size_of
 from streamer.client.line import Line
 from streamer.client.link import Link
 from streamer.client.pending import WHOLE, Extras, Flush, Pending
 from streamer.client.requests import fresh
-from streamer.errors import BadRequest, TooLarge, UnknownPartition
+from streamer.client.room import Room
+from streamer.errors import BadRequest, UnknownPartition
 from streamer.limits import KIB, MIB
 from streamer.records import Lane, Receipt, Record
 from streamer.wire.partitioner import partition_for
 
 __all__ = ["Committed", "Producer", "ProducerSettings"]
 
-#: What a record takes besides its bytes; as `Record.nbytes` has it.
-_RECORD_BYTES = 16
 #: What a batch takes besides its records.
 _BATCH_BYTES = 4 * KIB
-_PLAIN: Extras = (None, None, None)
 _LANES = (Lane.NORMAL, Lane.HIGH)
-_TIME_MAX = 2**63 - 1
 
 
 @attrs.frozen
@@ -108,11 +103,8 @@ class Producer:
         self._linger_s = settings.linger_s
         self._batch_records = min(settings.batch_records, limits.records)
         self._batch_bytes = min(settings.batch_bytes, limits.batch_bytes - _BATCH_BYTES)
-        self._value_bytes = limits.value_bytes
         self._limits = limits
-        self._buffer_bytes = settings.buffer_bytes
-        self._free = settings.buffer_bytes
-        self._waiting: dict[Task, int] = {}
+        self._room = Room(settings.buffer_bytes)
         self._fixed = partition
         self._lines: list[Line] = []
         for number in range(partitions):
@@ -126,7 +118,7 @@ class Producer:
         #: Where records without a key go, until their batch is sealed.
         self._current = partition or 0
         #: The fast path: what is added to, and the room for it, which has been taken from
-        #: `_free` already. It is open while there is room.
+        #: `_room` already. It is open while there is room.
         self._budget = 0
         self._pending: Pending
         self._values: list[bytes]
@@ -156,7 +148,7 @@ class Producer:
         """
         if (
             type(value) is bytes
-            and (budget := self._budget - len(value) - _RECORD_BYTES) >= 0
+            and (budget := self._budget - len(value) - RECORD_BYTES) >= 0
             and key is None
             and timestamp_us is None
             and headers is None
@@ -202,7 +194,7 @@ class Producer:
         await trio.lowlevel.checkpoint_if_cancelled()
         if (
             type(value) is bytes
-            and (budget := self._budget - len(value) - _RECORD_BYTES) >= 0
+            and (budget := self._budget - len(value) - RECORD_BYTES) >= 0
             and key is None
             and timestamp_us is None
             and headers is None
@@ -237,7 +229,7 @@ class Producer:
             TooLarge: more than one batch holds.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        plain, size, keys = self._measure(values)
+        plain, size, keys = measure(values, self._limits)
         line = self._line_of_all(keys, partition)
         await self._take_room(size)
         self._seal(line)
@@ -300,7 +292,7 @@ class Producer:
     @property
     def buffered_bytes(self) -> int:
         """Bytes of records that are in and not acked."""
-        return self._buffer_bytes - self._free - self._budget
+        return self._room.nbytes - self._room.free - self._budget
 
     # --------------------------------------------------------------------------- taking records
 
@@ -314,7 +306,7 @@ class Producer:
         hurry: bool = False,
     ) -> tuple[Pending, int]:
         """Take one record, once there is room: where it is now, and its index there."""
-        size = self._size(value, extras)
+        size = size_of(value, extras, self._limits)
         await self._take_room(size)
         try:
             pending = self._place(size, extras[0], partition, expected)
@@ -330,41 +322,6 @@ class Producer:
         else:
             self._added(pending)
         return pending, index
-
-    def _size(self, value: bytes, extras: Extras) -> int:
-        """What a record takes in the buffer, once it is checked."""
-        if type(value) is not bytes:
-            raise BadRequest(f"value is {type(value).__name__}, it must be bytes")
-        size = len(value)
-        if size > self._value_bytes:
-            raise TooLarge(f"value of {size} bytes, allowed are {self._value_bytes}")
-        if extras != _PLAIN:
-            size += _check_extras(extras, self._limits)
-        return size + _RECORD_BYTES
-
-    def _measure(self, values: Sequence[Any]) -> tuple[bool, int, set[bytes | None]]:
-        """Whether they are plain values, what they take in the buffer, and their keys."""
-        count = len(values)
-        if not count:
-            raise BadRequest("a batch of no records")
-        if count > self._limits.records:
-            raise TooLarge(f"batch of {count} records, allowed are {self._limits.records}")
-        kinds = set(map(type, values))
-        if kinds == {bytes}:
-            longest = max(map(len, values))
-            if longest > self._value_bytes:
-                raise TooLarge(f"value of {longest} bytes, allowed are {self._value_bytes}")
-            return True, sum(map(len, values)) + count * _RECORD_BYTES, {None}
-        if kinds != {Record}:
-            names = sorted(kind.__name__ for kind in kinds)
-            raise BadRequest(f"a batch of {', '.join(names)}, it must be all bytes or all Record")
-        size = 0
-        for record in values:
-            size += self._size(record.value, (record.key, record.timestamp_us, record.headers))
-            due = record.deliver_at_us
-            if due is not None and not (type(due) is int and 0 <= due <= _TIME_MAX):
-                raise BadRequest(f"deliver_at_us is {due!r}, it must be a whole number from 0")
-        return False, size, {record.key for record in values}
 
     def _line(self, key: bytes | None, partition: int | None) -> Line:
         """Where a record goes: as asked, else by its key, else along with the last one."""
@@ -444,21 +401,20 @@ class Producer:
 
         The room for them is taken in advance, and counted with what they are added to.
         """
-        if line.partition != self._current or pending.extras or self._waiting:
+        if line.partition != self._current or pending.extras or self._room.crowded:
             return
-        budget = min(self._batch_bytes - pending.nbytes, self._free)
-        if budget > 0:
+        budget = min(self._batch_bytes - pending.nbytes, self._room.free)
+        if budget > 0 and self._room.take_now(budget):
             self._pending, self._values = pending, pending.values
             self._budget = budget
-            self._free -= budget
             pending.nbytes += budget
 
     def _reclaim(self, line: Line) -> None:
         """Close the fast path if it leads to that line, and take back what it has not used."""
         if self._budget and self._pending.line is line:
-            self._pending.nbytes -= self._budget
-            self._free += self._budget
-            self._budget = 0
+            unused, self._budget = self._budget, 0
+            self._pending.nbytes -= unused
+            self._room.give(unused)
             # Its records are not to stay here for as long as nothing follows them.
             self._values = []
 
@@ -485,53 +441,26 @@ class Producer:
     async def _take_room(self, size: int) -> None:
         """Wait until there is room for `size` bytes, and take it. Cancelled, it has taken none."""
         self._check()
-        if not self._waiting and self._fits(size):
-            self._free -= size
+        room = self._room
+        if room.take_now(size):
             return
         if self._budget:
             self._reclaim(self._pending.line)
-            if not self._waiting and self._fits(size):
-                self._free -= size
+            if room.take_now(size):
                 return
         if self._linger_s:
             # No time to wait for more when there is no room for more.
             for line in self._lines:
                 self._seal(line)
-        task = trio.lowlevel.current_task()
-        self._waiting[task] = size
-
-        def abort(_: RaiseCancelT) -> Abort:
-            del self._waiting[task]
-            self._admit()
-            return Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        await room.take(size)
         if self.failure is not None:
             # It failed after room was given and before this task ran.
             self.release(size)
             self._check()
 
-    def _fits(self, size: int) -> bool:
-        # A record above the bound may be in alone, else it would wait for ever.
-        return size <= self._free or self._free >= self._buffer_bytes
-
-    def _admit(self) -> None:
-        """Let in those that there is room for now, first come first served."""
-        waiting = self._waiting
-        while waiting:
-            task = next(iter(waiting))
-            size = waiting[task]
-            if not self._fits(size):
-                return
-            del waiting[task]
-            self._free -= size
-            trio.lowlevel.reschedule(task)
-
     def release(self, nbytes: int) -> None:
         """Give room back: a request is done."""
-        self._free += nbytes
-        if self._waiting:
-            self._admit()
+        self._room.give(nbytes)
 
     # ------------------------------------------------------------------------------------- end
 
@@ -558,43 +487,10 @@ class Producer:
             self._reclaim(self._pending.line)
         for line in self._lines:
             line.abandon(error)
-        waiting, self._waiting = self._waiting, {}
-        for task in waiting:
-            trio.lowlevel.reschedule(task, outcome.Error(fresh(error)))
+        self._room.fail(error)
 
     def close(self) -> None:
         """Give up what is not acked; nothing goes out any more."""
         self.fail(trio.ClosedResourceError("this producer is closed"))
         for line in self._lines:
             self.link.remove(line)
-
-
-def _check_extras(extras: Extras, limits: Any) -> int:
-    """Check key, timestamp and headers of a record; their size."""
-    key, timestamp_us, headers = extras
-    size = 0
-    if key is not None:
-        if type(key) is not bytes:
-            raise BadRequest(f"key is {type(key).__name__}, it must be bytes")
-        size = len(key)
-        if size > limits.key_bytes:
-            raise TooLarge(f"key of {size} bytes, allowed are {limits.key_bytes}")
-    if timestamp_us is not None and not (
-        type(timestamp_us) is int and 0 <= timestamp_us <= _TIME_MAX
-    ):
-        raise BadRequest(f"timestamp_us is {timestamp_us!r}, it must be a whole number from 0")
-    if headers:
-        if len(headers) > limits.headers:
-            raise TooLarge(f"{len(headers)} headers, allowed are {limits.headers}")
-        total = 0
-        for name, text in headers.items():
-            if type(name) is not str or type(text) is not bytes:
-                raise BadRequest("headers map text to bytes")
-            try:
-                total += len(name.encode()) + len(text)
-            except UnicodeEncodeError as error:
-                raise BadRequest(f"header name {name!r} is no text: {error.reason}") from None
-        if total > limits.headers_bytes:
-            raise TooLarge(f"headers of {total} bytes, allowed are {limits.headers_bytes}")
-        size += total
-    return size

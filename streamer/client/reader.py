@@ -20,10 +20,10 @@ from typing import Literal, Self
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task
 
-from streamer.batch import Batch, Codec, Header, parse_placed, read_header, records_of
+from streamer.batch import Batch, Codec, parse_placed, read_header
 from streamer.client.link import Link
+from streamer.client.received import ReceivedBatch
 from streamer.client.requests import Request, fresh
-from streamer.columns import Columns
 from streamer.errors import (
     BadRequest,
     OffsetOutOfRange,
@@ -31,7 +31,6 @@ from streamer.errors import (
     StreamerError,
 )
 from streamer.limits import MIB, OFFSET_MAX
-from streamer.records import Record
 from streamer.wire import frames
 from streamer.wire.credit import GrantWindow
 from streamer.wire.frames import Frame, Start
@@ -44,103 +43,6 @@ Position = Literal["earliest", "latest"] | int | datetime
 #: Batches that are handed out without letting other tasks run.
 _BATCHES_IN_A_ROW = 16
 _RETRY_S = 0.1
-
-
-class ReceivedBatch:
-    """Records of a partition, as they were appended together.
-
-    Records before the position that the reader began at have been cut off: `base_offset` and
-    `count` are of what is left, `header` is of the whole batch.
-    """
-
-    __slots__ = (
-        "_codec",
-        "_columns",
-        "_fault",
-        "_skip",
-        "batch",
-        "high_water",
-        "partition",
-        "stream",
-    )
-
-    def __init__(
-        self, stream: str, partition: int, batch: Batch, skip: int, high_water: int, codec: Codec
-    ) -> None:
-        self.stream = stream
-        self.partition = partition
-        self.batch = batch
-        #: The partition's high-water mark when it was sent.
-        self.high_water = high_water
-        self._skip = skip
-        self._codec = codec
-        self._columns: Columns | None = None
-        self._fault: StreamerError | None = None
-
-    def __repr__(self) -> str:
-        return (
-            f"<ReceivedBatch {self.stream!r}/{self.partition} "
-            f"offsets {self.base_offset} to {self.next_offset - 1}>"
-        )
-
-    def __len__(self) -> int:
-        return self.count
-
-    @property
-    def header(self) -> Header:
-        return self.batch.header
-
-    @property
-    def base_offset(self) -> int:
-        """The offset of the first record."""
-        return self.batch.header.base_offset + self._skip
-
-    @property
-    def count(self) -> int:
-        return self.batch.header.count - self._skip
-
-    @property
-    def next_offset(self) -> int:
-        return self.batch.header.next_offset
-
-    @property
-    def values(self) -> list[bytes]:
-        """The values alone: the quickest way to the data. Decoded when first asked for.
-
-        Raises:
-            BadBatch: the payload is not what the header says.
-        """
-        values = self._decoded().values
-        return values[self._skip :] if self._skip else values
-
-    @property
-    def records(self) -> list[Record]:
-        """The records with everything that belongs to them, made anew at each call."""
-        found = records_of(self._decoded(), self.header.base_timestamp_us)
-        return found[self._skip :] if self._skip else found
-
-    @property
-    def headers(self) -> list[dict[str, bytes] | None] | None:
-        """The headers of each record; None where no record of the batch has any."""
-        headers = self._decoded().headers
-        return headers[self._skip :] if headers is not None and self._skip else headers
-
-    def decode(self) -> None:
-        """Decode now, in this thread; what is wrong is raised when the records are asked for.
-
-        A stream's codec is not for two threads: before a batch goes to another one, do this.
-        """
-        try:
-            self._decoded()
-        except StreamerError as error:
-            self._fault = error
-
-    def _decoded(self) -> Columns:
-        if self._fault is not None:
-            raise fresh(self._fault)
-        if self._columns is None:
-            self._columns = self._codec.decode(self.batch)
-        return self._columns
 
 
 class _Subscribing(Request):

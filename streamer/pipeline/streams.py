@@ -24,7 +24,7 @@ from streamer.errors import (
     UnknownPartition,
     UnknownStream,
 )
-from streamer.limits import BatchLimits
+from streamer.limits import DICTIONARIES_MAX, BatchLimits
 from streamer.pipeline.disk import Disk
 from streamer.pipeline.partition import Partition, TailCache
 from streamer.storage.directory import DataDirectory, StreamMeta, check_stream_name
@@ -237,8 +237,17 @@ class Streams:
             await self._change(stream, floors=floors)
 
     async def add_dictionary(self, stream: Stream, data: bytes) -> int:
-        """Store a zstd dictionary with the stream and make it the current one; its id."""
+        """Store a zstd dictionary with the stream and make it the current one; its id.
+
+        Raises:
+            NotAllowed: it has as many as it may have.
+        """
         async with self._changing:
+            if len(stream.dictionaries) >= DICTIONARIES_MAX:
+                raise NotAllowed(
+                    f"stream {stream.name!r} has {DICTIONARIES_MAX} dictionaries, allowed are no "
+                    "more"
+                )
             number: int = await self._run(
                 partial(self._directory.add_dictionary, stream.name, data)
             )

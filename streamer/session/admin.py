@@ -198,4 +198,8 @@ _VERBS: dict[str, tuple[_Handler, _Signature]] = {
     "varz": (_varz, {}),
 }
 VERBS = tuple(_VERBS)
-__all__ = ["VERBS", "StreamerError", "answer_admin", "describe"]
+#: Those whose reply may be as large as a frame.
+LARGE_REPLIES = frozenset(
+    {"streams", "stream", "queues", "peek", "dictionary", "dictionary_get", "varz"}
+)
+__all__ = ["LARGE_REPLIES", "VERBS", "StreamerError", "answer_admin", "describe"]

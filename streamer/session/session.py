@@ -37,7 +37,7 @@ from streamer.errors import (
 from streamer.pipeline.runner import Pipeline
 from streamer.pipeline.stage import Ack, Append
 from streamer.records import Lane, ProducerStamp
-from streamer.session.admin import answer_admin
+from streamer.session.admin import LARGE_REPLIES, answer_admin
 from streamer.session.delivery import Subscriptions, fetch
 from streamer.session.outbox import RESULT_BYTES, Outbox, failed
 from streamer.session.requests import records_of
@@ -352,6 +352,9 @@ class Session:
         )
 
     async def _answer_admin(self, frame: frames.Admin) -> Frame:
+        if frame.verb not in LARGE_REPLIES:
+            # Some of these wait for a pipeline, and must not hold up deliveries meanwhile.
+            return await answer_admin(self._service, frame)
         # A reply may be as large as a frame: so few are made before the peer takes them.
         async with self._outbox.room(self._limits.frame_bytes):
             return await answer_admin(self._service, frame)

@@ -195,7 +195,7 @@ async def test_subscriptions_wait_for_their_turn(daemon) -> None:
 
     async with daemon.connect() as client, client.producer("s") as producer:
         session = client._link._session
-        gather = client._link._gather
+        gather = client._link._writer._gather
 
         def gathered(given: object) -> list[bytes]:
             nonlocal most
@@ -203,7 +203,7 @@ async def test_subscriptions_wait_for_their_turn(daemon) -> None:
             most = max(most, len(session.requests))
             return data
 
-        client._link._gather = gathered  # type: ignore[method-assign]
+        client._link._writer._gather = gathered  # type: ignore[method-assign]
         async with trio.open_nursery() as nursery:
             for _ in range(60):
                 nursery.start_soon(read)

@@ -105,7 +105,51 @@ async def test_stopped_before_it_has_started(autojump_clock: Clock) -> None:
     assert not daemon.ready
 
 
+async def test_a_listener_at_fault_ends_it(autojump_clock: Clock) -> None:
+    """A daemon that nobody can reach is to be started again, not to linger."""
+
+    async def life() -> None:
+        async with open_site() as site:
+            for listener in site.network.listeners.values():
+                listener.fail_next(errno.EBADF)
+            site.network.connect(UNIX)
+            await trio.sleep(60)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await life()
+    assert caught.group_contains(OSError, match="Bad file descriptor")
+
+
 # ------------------------------------------------------------------------------------- of itself
+
+
+async def test_health_over_http() -> None:
+    """Real sockets and a real clock for the pages; `test_http` has the rest."""
+    async with open_site({"daemon": {"http": "127.0.0.1:0"}}) as site:
+        peer = await site.peer()
+        await peer.produce([b"a"])
+        url = site.daemon.http_address
+        assert url.startswith("http://127.0.0.1:")
+        written = json.loads(site.files.read("/data/addresses.json"))
+        assert written["http"] == url
+
+        async def get(page: str) -> bytes:
+            port = int(url.rpartition(":")[2])
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                await stream.send_all(
+                    b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % page.encode()
+                )
+                return b"".join([data async for data in stream])
+
+        for page in ("/healthz", "/readyz"):
+            assert (await get(page)).startswith(b"HTTP/1.1 200")
+        assert b"streamer_sessions 1.0" in await get("/metrics")
+        site.files.fail_next("sync", errno.EIO)
+        await peer.produce([b"b"])
+        for page in ("/healthz", "/readyz"):
+            answer = await get(page)
+            assert answer.startswith(b"HTTP/1.1 503")
+            assert b"takes no writes" in answer
 
 
 async def test_health_from_the_start_to_the_end(autojump_clock: Clock) -> None:

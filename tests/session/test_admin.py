@@ -9,11 +9,12 @@ import trio.testing
 import zstandard
 
 from streamer.batch import parse
-from streamer.limits import BatchLimits
+from streamer.limits import DICTIONARIES_MAX, BatchLimits
 from streamer.records import ProducerStamp
 from streamer.session.admin import VERBS
 from streamer.wire import frames
 from tests.site import NOW_US, Site, open_site
+from tests.stages import Valve
 
 Clock = trio.testing.MockClock
 
@@ -162,6 +163,46 @@ async def test_what_is_no_dictionary_is_refused_or_does_no_harm(
     assert answer.code in ("bad_request", "bad_batch")
     await peer.send(peer.records([[b"a record to be compressed" * 10]]))
     await peer.expect(frames.Acks)
+
+
+async def test_more_dictionaries_than_allowed(autojump_clock: Clock, site: Site) -> None:
+    peer = await site.peer()
+    await peer.produce([b"a"])
+    samples: list[Any] = [b"sample %d of a few" % (n % 50) for n in range(2000)]
+    data = zstandard.train_dictionary(1024, samples).as_bytes()
+    stream = site.daemon.streams.get("s")  # type: ignore[union-attr]
+    stream.dictionaries.update(dict.fromkeys(range(1, DICTIONARIES_MAX), b""))
+    await peer.admin("dictionary_add", stream="s", data=data)
+    failed = await peer.admin("dictionary_add", stream="s", data=data + b"more")
+    assert failed.code == "not_allowed"
+
+
+async def test_a_producer_that_waits_for_a_stalled_pipeline_holds_up_no_deliveries(
+    autojump_clock: Clock,
+) -> None:
+    valve = Valve("persist")
+    async with open_site(valve.tree, registry=valve.registry) as site:
+        peer, other = await site.peer(), await site.peer()
+        await peer.produce([b"a"])
+        await peer.subscribe(credit=1)
+        assert await peer.delivered(1) == [b"a"]
+        await other.produce([b"b"])
+        valve.shut()
+        await other.send(other.batch([b"stuck"]))
+        await trio.testing.wait_all_tasks_blocked()
+        await peer.send(
+            *[
+                frames.Admin(100 + n, "producer_open", {"stream": "s", "name": f"p{n}"})
+                for n in range(20)
+            ]
+        )
+        await trio.testing.wait_all_tasks_blocked()
+        await peer.send(frames.Grant(1, 1 << 20))
+        assert await peer.delivered(1) == [b"b"]
+        valve.open()
+        opened = 0
+        while opened < 20:
+            opened += isinstance(await peer.receive(), frames.Reply)
 
 
 async def test_floors(autojump_clock: Clock) -> None:

@@ -13,6 +13,7 @@ from streamer.session.service import WINDOW_BYTES_MIN, Budget
 from streamer.wire import frames
 from streamer.wire.credit import SendWindow
 from tests.site import Peer, Site, open_site
+from tests.stages import Valve
 
 Clock = trio.testing.MockClock
 
@@ -92,7 +93,6 @@ async def test_sessions_share_the_budget(autojump_clock: Clock) -> None:
     limits = {"window_bytes": 256 * KIB, "budget_bytes": 512 * KIB}
     async with open_site({"session": limits}) as site:
         peers = [await site.peer() for _ in range(12)]
-        service = site.daemon.sessions._service  # type: ignore[union-attr]
         assert peers[0].welcome.credit == 256 * KIB
         assert peers[-1].welcome.credit == WINDOW_BYTES_MIN
         seen = 0
@@ -108,7 +108,7 @@ async def test_sessions_share_the_budget(autojump_clock: Clock) -> None:
                     window.spend(len(frames.encode(request)))
                     await peer.send(request)
                     left, under_way = left - 1, under_way + 1
-                    seen = max(seen, service.budget.under_way)
+                    seen = max(seen, site.budget.under_way)
                 frame = await peer.expect(frames.Acks)
                 window.raise_limit(frame.credit)
                 under_way -= len(frame.acks)
@@ -117,7 +117,29 @@ async def test_sessions_share_the_budget(autojump_clock: Clock) -> None:
             for peer in peers:
                 nursery.start_soon(produce, peer)
         assert 0 < seen < 2 * 512 * KIB
-        assert service.budget.under_way == 0
+        assert site.budget.under_way == 0
+
+
+async def test_tiny_records_are_charged_with_what_they_take(autojump_clock: Clock) -> None:
+    """Two bytes on the wire are some hundreds in memory: credit alone bounds nothing."""
+    valve = Valve("persist")
+    tree = {
+        **valve.tree,
+        "session": {"window_bytes": 256 * KIB, "budget_bytes": 256 * KIB, "idle_s": 3600},
+    }
+    async with open_site(tree, registry=valve.registry) as site:
+        honest, peer = await site.peer(), await site.peer()
+        await honest.is_served()
+        valve.shut()
+        # What is alone passes, whatever it takes.
+        await peer.send(*[peer.records([[b""]] * 4096) for _ in range(8)])
+        for _ in range(7):
+            failed = await peer.expect(frames.Failed)
+            assert (failed.code, failed.retryable, failed.fatal) == ("overloaded", True, False)
+        valve.open()
+        await peer.expect(frames.Acks)
+        await honest.is_served()
+        assert site.budget.under_way == 0
 
 
 async def test_credit_comes_back_when_a_stalled_pipeline_goes_on(autojump_clock: Clock) -> None:

@@ -513,6 +513,22 @@ async def test_running_out_of_descriptors(autojump_clock: Clock, site: Site, hon
     await peer.stream.aclose()
 
 
+async def test_a_bug_of_ours_ends_one_session_and_is_logged(
+    autojump_clock: Clock, site: Site, honest: Peer
+) -> None:
+    def broken() -> dict[str, object]:
+        raise ZeroDivisionError("a bug")
+
+    assert site.daemon.sessions is not None
+    site.daemon.sessions._service.varz = broken
+    peer = await site.peer()
+    await peer.send(frames.Admin(1, "varz", {}))
+    assert await peer.ended() == []
+    await trio.testing.wait_all_tasks_blocked()
+    (line,) = site.logged("session failed")
+    assert "ZeroDivisionError" in repr(line["exc_info"].exceptions)
+
+
 async def test_a_client_sees_why(autojump_clock: Clock) -> None:
     async with open_site({"session": {"sessions": 1, "sessions_per_address": 1}}) as site:
         await site.peer()

@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from streamer.errors import ConnectionFailed
+from streamer.transport import wrap_websocket
 from streamer.wire import frames
 from streamer.wire.frames import Start
 from tests.site import UNIX, WS, Peer, Site, open_site, until_closed
@@ -195,6 +196,20 @@ async def test_peers_that_have_not_greeted_are_told_or_closed(autojump_clock: Cl
         assert trio.current_time() - began < 6
         for stream in (silent, halfway):
             await until_closed(stream)
+
+
+async def test_a_websocket_that_opens_while_it_goes_down(autojump_clock: Clock) -> None:
+    async with open_site() as site:
+        peer = await site.peer(greet=False)
+        stream = site.network.connect(WS)
+        await trio.testing.wait_all_tasks_blocked()
+        site.daemon.stop()
+        await trio.testing.wait_all_tasks_blocked()
+        late = Peer(await wrap_websocket(site.nursery, stream, 1 << 21, host="daemon"), stream)
+        for one in (late, peer):
+            await one.send(frames.Hello([1], "late"))
+            assert [type(frame) for frame in await one.ended()] == [frames.Welcome, frames.Goodbye]
+        await site.ended.wait()
 
 
 async def test_a_session_that_breaks_during_the_drain_holds_nothing_up(

@@ -6,6 +6,7 @@ Real clock, short bounds. What needs no kernel is tested in memory beside this.
 from __future__ import annotations
 
 import os
+import random
 import resource
 import socket
 import stat
@@ -145,6 +146,22 @@ async def test_resets(url: str) -> None:
             with trio.fail_after(5):
                 while daemon.varz()["connections"] > 1:  # noqa: ASYNC110 - the kernel's time
                     await trio.sleep(0.01)
+
+
+async def test_one_that_never_reads(url: str) -> None:
+    """The kernel's buffers fill up, then the queue, then `send_s` is over."""
+    async with real_site([url], send_s=0.3) as daemon:
+        (address,) = daemon.addresses
+        async with open_peer(address) as honest, open_peer(address) as stuck:
+            noise = random.Random(1).randbytes(500_000)
+            for _ in range(20):
+                assert isinstance(await honest.produce([noise], "long"), frames.Acks)
+            request = frames.Subscribe(1, 1, "long", 0, 2, 0, 1 << 40)
+            await stuck.send(request)
+            with trio.fail_after(10):
+                while daemon.varz()["connections"] > 1:  # noqa: ASYNC110 - the kernel's time
+                    await trio.sleep(0.01)
+            await honest.is_served()
 
 
 async def test_out_of_descriptors(tmp_path: Path) -> None:

@@ -280,7 +280,7 @@ async def test_a_session_that_ends_leaves_no_credit_taken(
     autojump_clock: Clock, site: Site
 ) -> None:
     """Also one that ends by a frame that was not counted yet."""
-    budget = site.daemon.sessions._service.budget  # type: ignore[union-attr]
+    budget = site.budget
     for _ in range(3):
         peer = await site.peer()
         batch = peer.batch([b"x" * 1000])
