@@ -9,8 +9,10 @@ import trio
 import trio.testing
 
 from streamer.daemon.supervisor import Daemon
+from streamer.errors import PipelineDown
 from streamer.pipeline.runner import Pipeline, PipelineState
 from streamer.storage.partition import LogState
+from streamer.testing.stage_checks import make_append
 from streamer.wire import frames
 from tests.site import Peer, Site, open_site
 from tests.stages import Valve
@@ -321,6 +323,22 @@ async def test_a_crash_answers_what_waits_in_front_of_the_pipeline_too(
         found = await outcomes(peer, 30)
         assert set(found) <= {"outcome_unknown", "pipeline_down", "ok"}
         assert "ok" not in found[2:]
+
+
+async def test_an_append_that_comes_between_a_crash_and_its_notice(
+    autojump_clock: Clock,
+) -> None:
+    """The first stage has closed its input, and the pipeline does not know yet."""
+    valve = Valve("ingest")
+    async with open_site(two_pipelines(valve), registry=valve.registry) as site:
+        bad = pipeline_of(site, "bad")
+        _, _, receive = bad._inputs[0]
+        receive.close()
+        append = make_append(0)
+        with pytest.raises(PipelineDown, match="pipeline 'bad' stopped"):
+            bad.offer(append)
+        with pytest.raises(PipelineDown, match="pipeline 'bad' stopped"):
+            await bad.send(append)
 
 
 # --------------------------------------------------------------------------------- going down

@@ -15,7 +15,7 @@ import trio
 import trio.testing
 import trio_websocket
 import zstandard
-from wsproto.events import BytesMessage, Ping, TextMessage
+from wsproto.events import BytesMessage, Ping
 
 from streamer import cbor
 from streamer.errors import ConnectionFailed
@@ -360,19 +360,32 @@ async def test_one_that_connects_and_goes(
 # ---------------------------------------------------------------------------------- websockets
 
 
-async def test_a_ping_while_closing(autojump_clock: Clock, site: Site, honest: Peer) -> None:
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+#: Masked with zeros, so they can be read: a text message, an empty ping.
+TEXT, PING = b"\x81\x84\0\0\0\0text", b"\x89\x80\0\0\0\0"
+
+
+@pytest.mark.parametrize("pings", [1, 50])
+async def test_a_ping_while_closing(
+    autojump_clock: Clock, site: Site, honest: Peer, pings: int
+) -> None:
     """This ended a whole `serve_websocket` server (RELIABILITY.md, section 5)."""
-    for _ in range(20):
-        peer = await site.peer(WS)
-        websocket = peer.transport._websocket  # type: ignore[attr-defined]
-        wire = websocket._wsproto
-        ping, text = wire.send(Ping(b"now")), wire.send(TextMessage("text"))
-        # The text makes the daemon close; the ping comes while it does.
-        await peer.send_bytes(text)
-        await peer.send_bytes(ping)
-        await peer.send_bytes(wire.send(Ping(b"and again")))
-        await trio.testing.wait_all_tasks_blocked()
-        peer.stream.reset()
+    stream = site.network.connect(WS)
+    await stream.send_all(HANDSHAKE + b"\r\n")
+    assert (await stream.receive_some()).startswith(b"HTTP/1.1 101")
+    await stream.send_all(TEXT)
+    heard = b""
+    while b"\x88\x02\x03" not in heard:
+        heard += await stream.receive_some()
+    assert b"text message where frames are binary" in heard
+    # It has said that it closes, and waits for our answer.
+    with contextlib.suppress(trio.BrokenResourceError):
+        await stream.send_all(PING * pings)
+    await until_closed(stream)
+    await stream.aclose()
 
 
 async def test_a_flood_of_websocket_pings(autojump_clock: Clock, site: Site, honest: Peer) -> None:
@@ -439,11 +452,7 @@ async def test_a_foreign_origin(autojump_clock: Clock, listed: bool) -> None:
     async with open_site({"daemon": {"origins": origins}}) as site:
         honest = await site.peer()
         stream = site.network.connect(WS)
-        await stream.send_all(
-            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-            b"Origin: https://example.org\r\n\r\n"
-        )
+        await stream.send_all(HANDSHAKE + b"Origin: https://example.org\r\n\r\n")
         answer = await stream.receive_some()
         expected = b"HTTP/1.1 101" if listed else b"HTTP/1.1 403"
         assert answer.startswith(expected)

@@ -192,6 +192,27 @@ async def test_a_request_number_under_way_may_not_be_used_again(
         await honest.is_served()
 
 
+async def test_as_many_requests_as_one_likes_one_after_the_other(
+    autojump_clock: Clock,
+) -> None:
+    """An answer ends its request, whose number may be used again."""
+    async with open_site({"session": {"requests": 4}}) as site:
+        peer = await site.peer()
+        for _ in range(20):
+            numbers = [peer.records([[b"x"]]) for _ in range(4)]
+            await peer.send(*numbers)
+            acked = 0
+            while acked < 4:
+                acked += len((await peer.expect(frames.Acks)).acks)
+        for _ in range(3):
+            await peer.send(numbers[0])
+            await peer.expect(frames.Acks)
+            await peer.send(frames.Admin(numbers[1].request, "streams", {}))
+            await peer.expect(frames.Reply)
+            await peer.send(frames.Fetch(numbers[2].request, "none", 0, 2, 0, 1))
+            await peer.expect(frames.Failed)
+
+
 async def test_more_requests_than_allowed_end_the_session(autojump_clock: Clock) -> None:
     async with open_site({"session": {"requests": 4}}) as site:
         honest = await site.peer()
