@@ -11,11 +11,12 @@ TEST_WORKERS ?= 2
 CRASH_CYCLES ?= 1000
 POWER_CUTS ?= 200
 SOAK_S ?= 600
+GROUPS_S ?= 120
 
 # A real log file stands beside the repository on our machines; the sample is always there.
 DEMO_LOG ?= $(firstword $(wildcard ../shared/data/loghub/*.log) tests/data/sample.log)
 
-.PHONY: help run test demo lint bench crash power soak wheel clean
+.PHONY: help run test demo lint bench crash power soak groups wheel clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +26,7 @@ help:
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  measure this machine; JSON on standard output"
 	@echo "make crash  $(CRASH_CYCLES) SIGKILLs under load; power: $(POWER_CUTS) power cuts (root); soak: $(SOAK_S) s of overload"
+	@echo "make groups consumers and the daemon under SIGKILL, $(GROUPS_S) s in each mode of groups"
 	@echo "make wheel  build the wheel and check what it installs"
 	@echo "make clean  remove what the others made, except for data"
 
@@ -57,6 +59,11 @@ power: $(VENV)/.installed-dev
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.faults.soak --seconds $(SOAK_S)
+
+groups: $(VENV)/.installed-dev
+	@for mode in shared ordered key; do \
+		$(BIN)/python -m tests.faults.groups --seconds $(GROUPS_S) --mode $$mode || exit; \
+	done
 
 wheel: $(VENV)/.installed-dev
 	rm -rf dist

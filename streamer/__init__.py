@@ -8,10 +8,15 @@
         async with client.reader("orders") as reader:
             async for batch in reader:
                 print(batch.base_offset, batch.values)
+        async with client.consumer("orders", group="billing") as consumer:
+            async for delivery in consumer:
+                async with delivery:
+                    handle(delivery.values)
 
 This module holds the public names and nothing else. Where things are:
 
-- `client`: connect, producer, reader, admin calls; `sync` is the same for programs without trio.
+- `client`: connect, producer, reader, consumer, admin calls; `sync` is the same for programs
+  without trio.
 - `errors`, `records`, `batch`, `limits`: what both ends share.
 - `wire` (bytes <-> frames) and `storage` (the log): synchronous, without trio, and strangers to
   each other.
@@ -33,6 +38,18 @@ from streamer.batch import Batch as Batch
 from streamer.batch import Codec as Codec
 from streamer.client.connect import Client as Client
 from streamer.client.connect import connect as connect
+from streamer.client.consumer import Consumer as Consumer
+from streamer.client.consumer_settings import ConsumerStatistics as ConsumerStatistics
+from streamer.client.dead_letters import DeadLetter as DeadLetter
+from streamer.client.delivery import Delivery as Delivery
+from streamer.client.groups import Delayed as Delayed
+from streamer.client.groups import GroupDetails as GroupDetails
+from streamer.client.groups import GroupInfo as GroupInfo
+from streamer.client.groups import GroupPartition as GroupPartition
+from streamer.client.groups import MemberInfo as MemberInfo
+from streamer.client.groups import PartitionLag as PartitionLag
+from streamer.client.groups import Schedule as Schedule
+from streamer.client.message import Message as Message
 from streamer.client.producer import Committed as Committed
 from streamer.client.producer import Producer as Producer
 from streamer.client.reader import Reader as Reader
@@ -45,6 +62,8 @@ from streamer.errors import ConnectionFailed as ConnectionFailed
 from streamer.errors import DiskFull as DiskFull
 from streamer.errors import Draining as Draining
 from streamer.errors import Fenced as Fenced
+from streamer.errors import GroupConflict as GroupConflict
+from streamer.errors import LeaseLost as LeaseLost
 from streamer.errors import NotAllowed as NotAllowed
 from streamer.errors import OffsetConflict as OffsetConflict
 from streamer.errors import OffsetOutOfRange as OffsetOutOfRange
@@ -52,6 +71,7 @@ from streamer.errors import OutcomeUnknown as OutcomeUnknown
 from streamer.errors import OutOfSequence as OutOfSequence
 from streamer.errors import PartitionDamaged as PartitionDamaged
 from streamer.errors import PartitionStopped as PartitionStopped
+from streamer.errors import PipelineDown as PipelineDown
 from streamer.errors import ProducerUnknown as ProducerUnknown
 from streamer.errors import ProtocolError as ProtocolError
 from streamer.errors import Refused as Refused
@@ -60,7 +80,9 @@ from streamer.errors import StreamerError as StreamerError
 from streamer.errors import TimedOut as TimedOut
 from streamer.errors import TooLarge as TooLarge
 from streamer.errors import UnknownDictionary as UnknownDictionary
+from streamer.errors import UnknownGroup as UnknownGroup
 from streamer.errors import UnknownPartition as UnknownPartition
+from streamer.errors import UnknownSchedule as UnknownSchedule
 from streamer.errors import UnknownStream as UnknownStream
 from streamer.limits import BatchLimits as BatchLimits
 from streamer.limits import WireLimits as WireLimits
@@ -72,9 +94,18 @@ from streamer.records import Record as Record
 from streamer.wire.partitioner import partition_for as partition_for
 
 if TYPE_CHECKING:
+    from streamer.batch import Header as Header
+    from streamer.batch import batches_of as batches_of
+    from streamer.batch import parse_placed as parse_placed
+    from streamer.batch import read_header as read_header
+    from streamer.batch import records_of as records_of
     from streamer.pipeline.channel import Receiver as Receiver
     from streamer.pipeline.channel import Sender as Sender
     from streamer.pipeline.context import StageContext as StageContext
+    from streamer.pipeline.deliver import DeliverContext as DeliverContext
+    from streamer.pipeline.deliver import Deliverer as Deliverer
+    from streamer.pipeline.deliver import DeliverPlugin as DeliverPlugin
+    from streamer.pipeline.deliver import Port as Port
     from streamer.pipeline.partition import Partition as Partition
     from streamer.pipeline.stage import Ack as Ack
     from streamer.pipeline.stage import Append as Append
@@ -87,7 +118,7 @@ if TYPE_CHECKING:
     from streamer.pipeline.stage import Waiter as Waiter
     from streamer.pipeline.streams import Stream as Stream
     from streamer.settings import setting as setting
-    from streamer.storage.partition import AppendPlan as AppendPlan
+    from streamer.storage.log import WritePlan as WritePlan
     from streamer.storage.partition import Entry as Entry
 
 __version__ = "0.1.0"
@@ -96,8 +127,16 @@ __version__ = "0.1.0"
 _STAGE_NAMES = {
     "Ack": "pipeline.stage",
     "Append": "pipeline.stage",
-    "AppendPlan": "storage.partition",
     "Commit": "pipeline.stage",
+    "records_of": "batch",
+    "read_header": "batch",
+    "parse_placed": "batch",
+    "batches_of": "batch",
+    "Header": "batch",
+    "Deliverer": "pipeline.deliver",
+    "DeliverPlugin": "pipeline.deliver",
+    "DeliverContext": "pipeline.deliver",
+    "Port": "pipeline.deliver",
     "Entry": "storage.partition",
     "Group": "pipeline.stage",
     "Partition": "pipeline.partition",
@@ -110,6 +149,7 @@ _STAGE_NAMES = {
     "StagePlugin": "pipeline.stage",
     "Stream": "pipeline.streams",
     "Waiter": "pipeline.stage",
+    "WritePlan": "storage.log",
     "setting": "settings",
 }
 

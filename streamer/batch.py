@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import attrs
@@ -240,6 +240,19 @@ def parse_placed(data: bytes | memoryview, limits: BatchLimits) -> Batch:
     if check != batch.header.check:
         raise BadBatch(f"header checksum {check:#010x}, it says {batch.header.check:#010x}")
     return batch
+
+
+def batches_of(blob: bytes, limits: BatchLimits) -> Iterator[Batch]:
+    """The whole batches that lie one behind the other in what was read from a log.
+
+    Raises:
+        BadBatch: see `parse_placed`.
+    """
+    view, at = memoryview(blob), 0
+    while at < len(view):
+        length = read_header(view, limits, at).length
+        yield parse_placed(view[at : at + length], limits)
+        at += length
 
 
 def records_of(found: columns.Columns, base_us: int) -> list[Record]:

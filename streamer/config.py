@@ -5,25 +5,50 @@ Rules:
 - The defaults are those of the classes here and of the stages' own settings classes: there is no
   second list. A file that leaves a key, a table or all of it out gets them.
 - Help, unit and bounds stand with the field (`streamer.settings`); what concerns two fields at
-  once is in `config_checks`; reading files and the command line is in `config_load`.
+  once is in `config_checks`; reading files and the command line is in `config_load`; what is set
+  for each stream is in `config_streams`.
 - 0 means "none" where a bound may be absent: TOML has no null.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import attrs
 
-from streamer.limits import GIB, KIB, MIB, PARTITIONS_MAX, BatchLimits, WireLimits
+from streamer.config_streams import StreamConfig, StreamOverride, StreamsConfig, matches
+from streamer.limits import GIB, KIB, MIB, BatchLimits, WireLimits
 from streamer.settings import setting
 
-#: Which stage stands in a place that a pipeline's table leaves out.
-DEFAULT_STAGES = {"ingest": "group", "propose": "local", "persist": "log", "ack": "session"}
+__all__ = [
+    "DEFAULT_STAGES",
+    "BatchConfig",
+    "ChannelConfig",
+    "Config",
+    "DaemonConfig",
+    "DeliverConfig",
+    "LogConfig",
+    "PipelineConfig",
+    "SessionConfig",
+    "StageConfig",
+    "StreamConfig",
+    "StreamOverride",
+    "StreamsConfig",
+    "matches",
+]
 
-_YEAR_S = 365 * 24 * 3600
+#: Which stage stands in a place that a pipeline's table leaves out.
+DEFAULT_STAGES = {
+    "ingest": "group",
+    "propose": "local",
+    "persist": "log",
+    "ack": "session",
+    "deliver": "groups",
+}
+#: Companions of a stream: its dead letters, and what waits for its time.
+COMPANIONS = (".dead", ".delayed")
+#: What the names of the daemon's own streams begin with.
+OWN_PREFIX = "__"
 
 
 @attrs.frozen
@@ -201,107 +226,6 @@ class BatchConfig:
 
 
 @attrs.frozen
-class StreamConfig:
-    """How one stream is kept."""
-
-    partitions: int = setting(
-        1,
-        "Partitions of a stream made on first use; with one, what goes in comes out in order.",
-        unit="partitions",
-        min=1,
-        max=PARTITIONS_MAX,
-        reload=True,
-    )
-    segment_bytes: int = setting(
-        64 * MIB,
-        "A segment file is closed at that size; retention drops whole ones.",
-        unit="bytes",
-        min=64 * KIB,
-        max=16 * GIB,
-    )
-    index_bytes: int = setting(
-        64 * KIB,
-        "An index entry (offset, position, time) each so many bytes of a segment.",
-        unit="bytes",
-        min=4 * KIB,
-        max=16 * MIB,
-    )
-    retention_s: float = setting(
-        0.0,
-        "Drop segments whose newest record is older; 0 keeps them however old they are.",
-        unit="s",
-        min=0,
-        max=10 * _YEAR_S,
-    )
-    retention_bytes: int = setting(
-        0,
-        "Drop a partition's oldest segments while it is above that size; 0 keeps all.",
-        unit="bytes",
-        min=0,
-        max=1024 * 1024 * GIB,
-    )
-    retention_groups: tuple[str, ...] = setting(
-        (), "Consumer groups that hold retention back: what one of them still needs is kept."
-    )
-    producers: int = setting(
-        10_000,
-        "Producers whose sequences a partition remembers, to tell duplicates; the longest silent "
-        "is forgotten first.",
-        unit="producers",
-        min=1,
-        max=10_000_000,
-    )
-
-
-def _as_in_streams(name: str) -> Any:
-    """A field that may be left out, with the help and the bounds that it has in `[streams]`."""
-    field = getattr(attrs.fields(StreamConfig), name)
-    return attrs.field(default=None, metadata=field.metadata)
-
-
-@attrs.frozen
-class StreamOverride:
-    """Other settings for some streams; what it leaves out (None) is as in `[streams]`."""
-
-    streams: tuple[str, ...] = setting(
-        (), "Names or globs of the streams it is for; the first override that matches counts."
-    )
-    partitions: int | None = _as_in_streams("partitions")
-    segment_bytes: int | None = _as_in_streams("segment_bytes")
-    index_bytes: int | None = _as_in_streams("index_bytes")
-    retention_s: float | None = _as_in_streams("retention_s")
-    retention_bytes: int | None = _as_in_streams("retention_bytes")
-    retention_groups: tuple[str, ...] | None = _as_in_streams("retention_groups")
-    producers: int | None = _as_in_streams("producers")
-
-
-@attrs.frozen
-class StreamsConfig(StreamConfig):
-    """`[streams]`: what holds for every stream that no override is for."""
-
-    auto_create: bool = setting(
-        True,
-        "Make a stream when a program first names it; else only those that are there.",
-        reload=True,
-    )
-    streams_max: int = setting(
-        1000, "Streams in the data directory.", unit="streams", min=1, max=100_000
-    )
-    override: tuple[StreamOverride, ...] = setting((), "Other settings for some streams.")
-
-    def of(self, name: str) -> StreamConfig:
-        """The settings of the stream `name`."""
-        names = [field.name for field in attrs.fields(StreamConfig)]
-        chosen = {key: getattr(self, key) for key in names}
-        for override in self.override:
-            if matches(name, override.streams):
-                own = {key: getattr(override, key) for key in names}
-                chosen.update({key: value for key, value in own.items() if value is not None})
-                break
-        return StreamConfig(**chosen)
-
-
-@attrs.frozen
 class ChannelConfig:
     """The channel in front of a stage; when it is full, the stage before it waits."""
 
@@ -323,6 +247,15 @@ class StageConfig:
 
     stage: str
     channel: ChannelConfig
+    #: An instance of the stage's own settings class.
+    settings: Any
+
+
+@attrs.frozen
+class DeliverConfig:
+    """`[deliver]`: which stage hands out to consumer groups, and what it was told."""
+
+    stage: str
     #: An instance of the stage's own settings class.
     settings: Any
 
@@ -372,6 +305,7 @@ class Config:
     """All of it. `config_load` makes it; it has been checked as a whole."""
 
     pipelines: tuple[PipelineConfig, ...]
+    deliver: DeliverConfig
     daemon: DaemonConfig = attrs.field(factory=DaemonConfig)
     log: LogConfig = attrs.field(factory=LogConfig)
     session: SessionConfig = attrs.field(factory=SessionConfig)
@@ -379,13 +313,14 @@ class Config:
     streams: StreamsConfig = attrs.field(factory=StreamsConfig)
 
     def pipeline_of(self, stream: str) -> PipelineConfig | None:
-        """The pipeline that serves `stream`: the first one that matches."""
+        """The pipeline that serves `stream`: the first one that matches. A companion that none
+        matches goes with its stream; the daemon's own streams have a pipeline of their own."""
+        if stream.startswith(OWN_PREFIX):
+            return None
         for pipeline in self.pipelines:
             if matches(stream, pipeline.streams):
                 return pipeline
+        for suffix in COMPANIONS:
+            if stream.endswith(suffix):
+                return self.pipeline_of(stream.removesuffix(suffix))
         return None
-
-
-def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether one of `patterns` (names or globs with * ? [...]) is for `name`."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -148,6 +148,7 @@ def _batches(config: Config) -> Iterator[Fault]:
 def _streams(config: Config) -> Iterator[Fault]:
     streams = config.streams
     yield from _segments("streams", streams, config.batch.batch_bytes)
+    yield from _memory("streams", streams)
     for index, override in enumerate(streams.override):
         key = f"streams.override[{index}]"
         if not override.streams:
@@ -160,11 +161,13 @@ def _streams(config: Config) -> Iterator[Fault]:
                     f'stream "{pattern}", which no pipeline serves',
                     "a stream that matches the `streams` of a pipeline",
                 )
+        merged = attrs.evolve(override, streams=("*",))
+        whole = attrs.evolve(streams, override=(merged,)).of("any")
         sizes = (override.segment_bytes, override.index_bytes, override.retention_bytes)
         if any(size is not None for size in sizes):
-            merged = attrs.evolve(override, streams=("*",))
-            whole = attrs.evolve(streams, override=(merged,)).of("any")
             yield from _segments(key, whole, config.batch.batch_bytes)
+        if override.storage is not None or override.retention_groups is not None:
+            yield from _memory(key, whole)
 
 
 def _segments(key: str, stream: StreamConfig, batch_bytes: int) -> Iterator[Fault]:
@@ -182,6 +185,16 @@ def _segments(key: str, stream: StreamConfig, batch_bytes: int) -> Iterator[Faul
             f"{stream.retention_bytes}",
             f"0 for none, or at least {key}.segment_bytes ({stream.segment_bytes}): only whole "
             "segments are dropped",
+        )
+
+
+def _memory(key: str, stream: StreamConfig) -> Iterator[Fault]:
+    if stream.storage == "memory" and stream.retention_groups:
+        yield Fault(
+            f"{key}.retention_groups",
+            f"{list(stream.retention_groups)}",
+            '[] where storage is "memory": what is above memory_bytes is dropped, whoever still '
+            "needs it",
         )
 
 

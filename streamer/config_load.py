@@ -14,12 +14,11 @@ from typing import Any
 import attrs
 import cattrs
 
-from streamer.config import DEFAULT_STAGES, ChannelConfig, Config, StageConfig
+from streamer.config import DEFAULT_STAGES, ChannelConfig, Config, DeliverConfig, StageConfig
 from streamer.config_checks import check
 from streamer.errors import ConfigError
 from streamer.limits import MIB
-from streamer.pipeline.registry import PLACES, Registry, UnknownStage
-from streamer.pipeline.stage import StagePlugin
+from streamer.pipeline.registry import DELIVER, PLACES, Plugin, Registry, UnknownStage
 from streamer.settings import Fault, Faulty, faulty, key_text, new_converter, show, unknown_keys
 
 #: What stands for the file in faults when there is none.
@@ -85,6 +84,7 @@ def structure_config(
     tree = _with_defaults(tree, given)
     converter = new_converter()
     converter.register_structure_hook(StageConfig, _stage_hook(registry, converter))
+    converter.register_structure_hook(DeliverConfig, _deliver_hook(registry, converter))
     try:
         config = converter.structure(tree, Config)
         faults = check(config)
@@ -157,6 +157,7 @@ def _with_defaults(tree: Mapping[str, Any], given: Mapping[str, Any]) -> dict[st
     daemon = whole.get("daemon", {})
     if given and isinstance(daemon, dict):
         whole["daemon"] = {**daemon, **given}
+    whole.setdefault("deliver", {})
     pipelines = whole.setdefault("pipelines", [{}])
     if isinstance(pipelines, list):
         whole["pipelines"] = [
@@ -184,16 +185,8 @@ def _stage_hook(
             channel = converter.structure(value.get("channel", {}), ChannelConfig)
         except Faulty as error:
             faults += [fault.under("channel") for fault in error.faults]
-        plugin = _plugin(registry, place, name, faults)
-        settings: Any = None
-        if plugin is not None:
-            own = [field.name for field in attrs.fields(plugin.config)]
-            faults += unknown_keys(value, ["stage", "channel", *own])
-            try:
-                table = {key: value[key] for key in own if key in value}
-                settings = converter.structure(table, plugin.config)
-            except Faulty as error:
-                faults += error.faults
+        plugin = _plugin(lambda: registry.get(place, name), name, faults)
+        settings = _settings(plugin, value, ["stage", "channel"], converter, faults)
         if faults:
             raise Faulty(faults)
         return StageConfig(stage=name, channel=channel, settings=settings)
@@ -201,12 +194,51 @@ def _stage_hook(
     return structure
 
 
-def _plugin(registry: Registry, place: str, name: Any, faults: list[Fault]) -> StagePlugin | None:
+def _deliver_hook(
+    registry: Registry, converter: cattrs.Converter
+) -> Callable[[Any, Any], DeliverConfig]:
+    """Structure `[deliver]`: as a stage's table, without a channel."""
+
+    def structure(value: Any, _: Any) -> DeliverConfig:
+        if not isinstance(value, dict):
+            raise faulty(show(value), "a table")
+        faults: list[Fault] = []
+        name = value.get("stage", DEFAULT_STAGES[DELIVER])
+        plugin = _plugin(lambda: registry.get_deliver(name), name, faults)
+        settings = _settings(plugin, value, ["stage"], converter, faults)
+        if faults:
+            raise Faulty(faults)
+        return DeliverConfig(stage=name, settings=settings)
+
+    return structure
+
+
+def _plugin(find: Callable[[], Plugin], name: Any, faults: list[Fault]) -> Plugin | None:
     if not isinstance(name, str):
         faults.append(Fault("stage", show(name), "the name of a stage, as text"))
         return None
     try:
-        return registry.get(place, name)
+        return find()
     except UnknownStage as error:
         faults.append(Fault("stage", error.found, error.allowed, error.suggestion))
+        return None
+
+
+def _settings(
+    plugin: Plugin | None,
+    value: dict[str, Any],
+    ours: list[str],
+    converter: cattrs.Converter,
+    faults: list[Fault],
+) -> Any:
+    """An instance of the plugin's settings class; what is wrong goes to `faults`."""
+    if plugin is None:
+        return None
+    own = [field.name for field in attrs.fields(plugin.config)]
+    faults += unknown_keys(value, [*ours, *own])
+    try:
+        table = {key: value[key] for key in own if key in value}
+        return converter.structure(table, plugin.config)
+    except Faulty as error:
+        faults += error.faults
         return None

@@ -167,6 +167,26 @@ class ProducerUnknown(Refused):
     code = "producer_unknown"
 
 
+class UnknownGroup(Refused):
+    code = "unknown_group"
+
+
+class GroupConflict(Refused):
+    """The group has other settings than those that were asked for."""
+
+    code = "group_conflict"
+
+
+class LeaseLost(Refused):
+    """The delivery is not held: its time ran out, it was settled, or another member has it."""
+
+    code = "lease_lost"
+
+
+class UnknownSchedule(Refused):
+    code = "unknown_schedule"
+
+
 class Draining(Refused):
     """The daemon is going down and takes nothing new."""
 

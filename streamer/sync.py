@@ -8,11 +8,16 @@
         with client.reader("orders", follow=False) as reader:
             for batch in reader:
                 print(batch.values)
+        with client.consumer("orders", group="billing") as consumer:
+            for delivery in consumer:
+                with delivery:
+                    handle(delivery.values)
 
 Rules: one thread runs trio and the real client for as long as the block lasts; every call hands
 its work to that thread (`trio.from_thread.run`) and waits for the answer, which costs about a
 tenth of a millisecond. Only `post` does not wait: it collects, and wakes the other thread. A
 `send` costs the same from one thread as from fifty, and those share requests by themselves.
+Leases of a consumer are prolonged over there, whatever this thread is busy with.
 
 After the block every call raises `trio.ClosedResourceError`. What a call raises besides that is
 what the same call of `streamer.client` raises.
@@ -21,10 +26,12 @@ what the same call of `streamer.client` raises.
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import outcome
 import trio
@@ -36,7 +43,7 @@ from streamer.client.reader import Position, ReceivedBatch
 from streamer.limits import MIB
 from streamer.records import Receipt, Record
 
-__all__ = ["Client", "Producer", "Reader", "connect", "open_client"]
+__all__ = ["Client", "Consumer", "Delivery", "Producer", "Reader", "connect", "open_client"]
 
 T = TypeVar("T")
 
@@ -184,6 +191,8 @@ class Producer:
         headers: Mapping[str, bytes] | None = None,
         partition: int | None = None,
         expected_offset: int | None = None,
+        delay_s: float | None = None,
+        deliver_at: datetime | None = None,
     ) -> Receipt:
         """Append one record; its receipt, once it is acked."""
         call = partial(
@@ -194,6 +203,8 @@ class Producer:
             headers=headers,
             partition=partition,
             expected_offset=expected_offset,
+            delay_s=delay_s,
+            deliver_at=deliver_at,
         )
         receipt: Receipt = self._bridge.run(self._after_posted, call)
         return receipt
@@ -223,6 +234,8 @@ class Producer:
         timestamp_us: int | None = None,
         headers: Mapping[str, bytes] | None = None,
         partition: int | None = None,
+        delay_s: float | None = None,
+        deliver_at: datetime | None = None,
     ) -> None:
         """Hand over one record, to be sent soon; `flush`, or leaving the producer, checks it.
 
@@ -235,6 +248,8 @@ class Producer:
             timestamp_us=timestamp_us,
             headers=headers,
             partition=partition,
+            delay_s=delay_s,
+            deliver_at=deliver_at,
         )
         self._bridge.check()
         with self._adding:
@@ -337,6 +352,112 @@ class Reader:
         self._bridge.run(seek)
 
 
+class Delivery:
+    """As `streamer.Delivery`, with plain calls and `with`."""
+
+    def __init__(self, bridge: _Bridge, delivery: trio_client.Delivery) -> None:
+        self._bridge = bridge
+        self._delivery = delivery
+        self.stream = delivery.stream
+        self.partition = delivery.partition
+        self.token = delivery.token
+        self.attempt = delivery.attempt
+
+    def __len__(self) -> int:
+        return len(self._delivery)
+
+    def __repr__(self) -> str:
+        return repr(self._delivery)
+
+    @property
+    def offsets(self) -> list[int]:
+        """The offset of each record, ascending."""
+        return self._delivery.offsets
+
+    @property
+    def values(self) -> list[bytes]:
+        """The values alone: the quickest way to the data."""
+        return self._delivery.values
+
+    @property
+    def records(self) -> list[Record]:
+        """The records with everything that belongs to them."""
+        return self._delivery.records
+
+    def ack(self, offsets: Iterable[int] | None = None) -> None:
+        """These records, by default all that are left, are done with."""
+        self._bridge.run(self._delivery.ack, offsets)
+
+    def nack(
+        self, offsets: Iterable[int] | None = None, delay_s: float | None = None, reason: str = ""
+    ) -> None:
+        """Handling them failed: deliver them again."""
+        self._bridge.run(self._delivery.nack, offsets, delay_s, reason)
+
+    def term(self, reason: str, offsets: Iterable[int] | None = None) -> None:
+        """They can never be handled: put them to the dead letters."""
+        self._bridge.run(self._delivery.term, reason, offsets)
+
+    def release(self, offsets: Iterable[int] | None = None) -> None:
+        """Give them back, without counting an attempt."""
+        self._bridge.run(self._delivery.release, offsets)
+
+    def extend(self) -> None:
+        """Prolong the lease; that is done by itself, too."""
+        self._bridge.run(self._delivery.extend)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """As of the other one: acks, nacks after an exception, and releases after anything that
+        is no `Exception`, as KeyboardInterrupt. It does not wait for the answer."""
+        try:
+            self._bridge.run(self._delivery.__aexit__, kind, error, trace)
+        except trio.ClosedResourceError:
+            # With the client, the lease went; what the block raised says more.
+            if error is None:
+                raise
+
+
+class Consumer:
+    """As `streamer.Consumer`: an iterator of deliveries; threads may share it."""
+
+    def __init__(self, bridge: _Bridge, consumer: trio_client.Consumer) -> None:
+        self._bridge = bridge
+        self._consumer = consumer
+
+    def __iter__(self) -> Iterator[Delivery]:
+        return self
+
+    def __next__(self) -> Delivery:
+        """The next delivery; waits until there is one."""
+        return Delivery(self._bridge, self._bridge.run(self._next))
+
+    async def _next(self) -> trio_client.Delivery:
+        delivery = await anext(self._consumer)
+        # Here and not in the caller's thread: everybody who reads a stream shares its codec.
+        delivery.decode()
+        return delivery
+
+    def statistics(self) -> trio_client.ConsumerStatistics:
+        """What became of its records until now."""
+
+        async def ask() -> trio_client.ConsumerStatistics:
+            return self._consumer.statistics()
+
+        return self._bridge.run(ask)
+
+    def flush(self) -> None:
+        """Wait until all that was settled so far has been answered."""
+        self._bridge.run(self._consumer.flush)
+
+
 class Client:
     """As `streamer.Client`; any number of threads may share it."""
 
@@ -370,6 +491,12 @@ class Client:
         opening = self._client.reader(stream, partition, start, **settings)
         with self._bridge.hold(opening) as inner:
             yield Reader(self._bridge, inner)
+
+    @contextmanager
+    def consumer(self, stream: str, group: str, **settings: Any) -> Iterator[Consumer]:
+        """A member of a consumer group, with the settings of `streamer.Client.consumer`."""
+        with self._bridge.hold(self._client.consumer(stream, group, **settings)) as inner:
+            yield Consumer(self._bridge, inner)
 
     def admin(self, verb: str, args: Mapping[str, Any] | None = None) -> Any:
         """Ask for `verb` with its arguments; the plain value that the daemon answers."""

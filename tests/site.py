@@ -42,6 +42,11 @@ WS = "ws://127.0.0.1:4440"
 NOW_US = 1_700_000_000_000_000
 
 
+def passing_us() -> int:
+    """A wall clock that goes with trio's."""
+    return NOW_US + round(trio.current_time() * 1_000_000)
+
+
 @asynccontextmanager
 async def inline_disk(_name: str) -> AsyncGenerator[InlineDisk, None]:
     yield InlineDisk()
@@ -283,8 +288,10 @@ async def open_site(
     files: MemoryFiles | None = None,
     registry: Registry | None = None,
     network: MemoryNetwork | None = None,
+    now_us: Callable[[], int] = lambda: NOW_US,
 ) -> AsyncGenerator[Site, None]:
-    """Run a daemon for the block; `tree` is its configuration as TOML gives it."""
+    """Run a daemon for the block; `tree` is its configuration as TOML gives it, and `now_us` its
+    wall clock."""
     registry = registry or Registry.installed()
     files = files or MemoryFiles()
     network = network or MemoryNetwork()
@@ -294,7 +301,7 @@ async def open_site(
         files=files,
         open_disk=inline_disk,
         make_readers=InlineDisk,
-        now_us=lambda: NOW_US,
+        now_us=now_us,
         open_listeners=network.open_listeners,
     )
     daemon = Daemon(structure_config(tree, registry), registry, world)

@@ -21,6 +21,7 @@ from streamer.config import (
 from streamer.config_load import load_config, parse_toml, structure_config
 from streamer.errors import ConfigError
 from streamer.limits import MIB, BatchLimits, WireLimits
+from streamer.pipeline.deliver import DeliverPlugin
 from streamer.pipeline.registry import Registry
 from streamer.pipeline.stage import StagePlugin
 from streamer.settings import describe, setting
@@ -51,6 +52,7 @@ STAGES = (
     plugin("local", "propose", NoSettings),
     plugin("log", "persist", LogSettings),
     plugin("session", "ack", NoSettings),
+    DeliverPlugin("groups", NoSettings, lambda config, context: None),  # type: ignore[arg-type, return-value]
 )
 
 
@@ -363,6 +365,15 @@ def test_places_that_differ_do_not_clash(registry: Registry) -> None:
         ('[[streams.override]]\nstreams = ["x"]\nretention_bytes = 1',
          "streams.override[0].retention_bytes: found 1, allowed 0 for none, or at least "
          "streams.override[0].segment_bytes (67108864): only whole segments are dropped"),
+        ('[streams]\nstorage = "memory"\nretention_groups = ["g"]',
+         'streams.retention_groups: found [\'g\'], allowed [] where storage is "memory": what is '
+         "above memory_bytes is dropped, whoever still needs it"),
+        ('[streams]\nretention_groups = ["g"]\n[[streams.override]]\nstreams = ["x"]\n'
+         'storage = "memory"',
+         'streams.override[0].retention_groups: found [\'g\'], allowed [] where storage is '
+         '"memory": what is above memory_bytes is dropped, whoever still needs it'),
+        ('[streams]\nstorage = "tape"',
+         'streams.storage: found "tape", allowed "disk" or "memory"'),
         ("[[streams.override]]\npartitions = 2",
          "streams.override[0].streams: found nothing, allowed at least one name or glob of a "
          "stream"),

@@ -16,6 +16,8 @@ import streamer.sync
 from streamer import client as trio_client
 from streamer.errors import BadRequest, ConnectionFailed, OffsetConflict, UnknownPartition
 from streamer.records import Receipt, Record
+from tests.client.conftest import Daemon
+from tests.client.group_peer import GroupPeer
 from tests.site import Site, open_site
 
 
@@ -242,3 +244,68 @@ def test_a_daemon_that_goes_away(client: streamer.sync.Client, sites: list[Site]
 
         client.ask(stop)
         producer.send(b"b")
+
+
+# -------------------------------------------------------------------------------------- consuming
+
+
+@asynccontextmanager
+async def _with_group(peers: list[GroupPeer]) -> AsyncGenerator[trio_client.Client, None]:
+    async with trio.open_nursery() as nursery:
+        daemon = Daemon(nursery)
+        peers.append(GroupPeer(daemon))
+        async with daemon.connect() as client:
+            yield client
+        nursery.cancel_scope.cancel()
+
+
+def test_a_consumer() -> None:
+    peers: list[GroupPeer] = []
+    with streamer.sync.open_client(_with_group(peers)) as client:
+        (peer,) = peers
+
+        async def lease(_: trio_client.Client) -> None:
+            for _ in range(8):
+                peer.lease(2)
+
+        with client.consumer("s", "g", max_in_flight=10) as consumer:
+            client.ask(lease)
+            with next(consumer) as delivery:
+                assert (delivery.stream, delivery.partition, len(delivery)) == ("s", 0, 2)
+                assert (delivery.token, delivery.attempt) == (1, 1)
+                assert delivery.values == [b"0", b"1"]
+                assert [record.value for record in delivery.records] == [b"0", b"1"]
+                assert "offsets 0 to 1" in repr(delivery)
+            with pytest.raises(ValueError, match="no"), next(consumer):
+                raise ValueError("no")
+            with pytest.raises(KeyboardInterrupt), next(consumer):
+                raise KeyboardInterrupt
+            next(consumer).ack()
+            next(consumer).nack(delay_s=1.0, reason="later")
+            next(consumer).term("never")
+            next(consumer).release()
+            last = next(consumer)
+            last.extend()
+            with pytest.raises(BadRequest, match="not all of this delivery"):
+                last.ack([0])
+            consumer.flush()
+            counts = consumer.statistics()
+            assert (counts.acked, counts.nacked, counts.released, counts.held) == (4, 6, 4, 2)
+    names = [name for name, _ in peer.verbs()]
+    assert names == ["ack", "nack", "release", "ack", "nack", "term", "release"]
+
+
+def test_a_delivery_after_its_client() -> None:
+    peers: list[GroupPeer] = []
+    with streamer.sync.open_client(_with_group(peers)) as client:
+
+        async def lease(_: trio_client.Client) -> None:
+            peers[0].lease(2)
+
+        with client.consumer("s", "g") as consumer:
+            client.ask(lease)
+            delivery = next(consumer)
+    with pytest.raises(ValueError, match="mine"), delivery:
+        raise ValueError("mine")
+    with pytest.raises(trio.ClosedResourceError), delivery:
+        pass

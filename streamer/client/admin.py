@@ -26,7 +26,7 @@ from streamer.wire.frames import Frame
 __all__ = ["Admin", "PartitionInfo", "StreamInfo"]
 
 #: Verbs whose effect is not the same twice: not sent again when the answer was lost.
-_ONCE = frozenset({"dictionary_add"})
+_ONCE = frozenset({"dictionary_add", "group_delete", "schedule_add", "schedule_remove"})
 #: Records in one training sample: dictionaries are for small batches, so samples are some.
 _SAMPLE_RECORDS = 8
 _SAMPLES_MIN = 8
@@ -43,6 +43,8 @@ class PartitionInfo:
     bytes: int
     segments: int
     state: str
+    #: Records that left memory for want of room; of a stream on the disk none.
+    dropped: int = 0
 
 
 @attrs.frozen
@@ -53,6 +55,8 @@ class StreamInfo:
     pipeline: str
     dictionary_id: int
     partitions: list[PartitionInfo]
+    #: "disk" or "memory".
+    storage: str = "disk"
 
 
 class Admin:
@@ -210,4 +214,5 @@ def _stream_info(entry: Mapping[str, Any]) -> StreamInfo:
         entry["pipeline"],
         entry["dictionary_id"],
         [PartitionInfo(**partition) for partition in entry["partitions"]],
+        entry.get("storage", "disk"),
     )

@@ -55,7 +55,8 @@ def measure(values: Sequence[Any], limits: BatchLimits) -> tuple[bool, int, set[
         raise BadRequest(f"a batch of {', '.join(names)}, it must be all bytes or all Record")
     size = 0
     for record in values:
-        size += size_of(record.value, (record.key, record.timestamp_us, record.headers), limits)
+        extras = record.key, record.timestamp_us, record.headers, None
+        size += size_of(record.value, extras, limits)
         due = record.deliver_at_us
         if due is not None and not (type(due) is int and 0 <= due <= _TIME_MAX):
             raise BadRequest(f"deliver_at_us is {due!r}, it must be a whole number from 0")
@@ -64,7 +65,7 @@ def measure(values: Sequence[Any], limits: BatchLimits) -> tuple[bool, int, set[
 
 def _check_extras(extras: Extras, limits: BatchLimits) -> int:
     """Check key, timestamp and headers of a record; their size."""
-    key, timestamp_us, headers = extras
+    key, timestamp_us, headers, _ = extras
     size = 0
     if key is not None:
         if type(key) is not bytes:

@@ -10,20 +10,24 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import trio
 
 from streamer.addresses import FORMS, Address, parse
-from streamer.client.admin import Admin
+from streamer.client.consumer import Consumer
+from streamer.client.consumer_settings import ConsumerSettings
+from streamer.client.dead_letters import Letters
+from streamer.client.delays import DELAYED, Later
+from streamer.client.groups import GroupAdmin
 from streamer.client.link import Dial, Link, LinkSettings
 from streamer.client.producer import Committed, Producer, ProducerSettings
 from streamer.client.reader import Position, Reader
 from streamer.errors import BadRequest, UnknownPartition
 from streamer.limits import GIB, KIB, MIB, BatchLimits, WireLimits
-from streamer.records import Lane
+from streamer.records import AckLevel, Lane
 from streamer.transport import Transport, open_transport
 from streamer.wire import frames
 from streamer.wire.frames import Frame, Start
@@ -33,7 +37,7 @@ __all__ = ["DEFAULT_URL", "Client", "connect", "open_client"]
 DEFAULT_URL = "ws://127.0.0.1:4440"
 
 
-class Client(Admin):
+class Client(GroupAdmin):
     """One connection to a daemon, and all that goes over it. Made by `connect`."""
 
     @property
@@ -129,6 +133,7 @@ class Client(Admin):
             name=name,
             partition=partition,
             dictionary_id=dictionary_id,
+            later=self._later(stream, settings, idempotent),
         )
         try:
             yield producer
@@ -141,6 +146,26 @@ class Client(Admin):
             await producer.flush()
         finally:
             producer.close()
+
+    def _later(self, stream: str, settings: ProducerSettings, idempotent: bool) -> Later | None:
+        """What takes the delayed records of a producer to that stream."""
+        if stream.endswith(DELAYED):
+            return None
+        name = stream + DELAYED
+
+        async def make() -> Producer:
+            info = await self.stream(name, create=True)
+            number = self._link.new_producer_id() if idempotent else 0
+            return Producer(
+                self._link,
+                name,
+                len(info.partitions),
+                settings,
+                self._codec(name),
+                producer_id=number,
+            )
+
+        return Later(make)
 
     @asynccontextmanager
     async def reader(
@@ -181,6 +206,95 @@ class Client(Admin):
             yield reader
         finally:
             reader.close()
+
+    @asynccontextmanager
+    async def consumer(
+        self,
+        stream: str,
+        group: str,
+        *,
+        mode: str | None = None,
+        order: str | None = None,
+        ack_wait_s: float | None = None,
+        lease_max_s: float | None = None,
+        max_deliveries: int | None = None,
+        backoff_s: Sequence[float] | None = None,
+        start: str | None = None,
+        max_in_flight: int = 1000,
+        max_in_flight_bytes: int = 4 * MIB,
+        batch_records: int = 0,
+        name: str = "",
+        level: AckLevel = AckLevel.SYNCED,
+    ) -> AsyncGenerator[Consumer, None]:
+        """A member of a consumer group: an async iterator of `Delivery`, or of its `messages`.
+
+        The group is made if it is not there. Leaving the block waits for the answers to what was
+        settled, for 10 s at the most (2 s after an exception), and gives back the rest.
+
+        Args:
+            mode: "shared": any member takes the next records; "ordered": a partition belongs to
+                one member at a time. This and what follows to `start` are the group's: it is made
+                with what is named here, and must be so if it is there.
+            order: "key": the records of a key are handled one after the other.
+            ack_wait_s: How long a lease lasts that nobody prolongs; the client does so by itself.
+            lease_max_s: How long it lasts at the most.
+            max_deliveries: Failed attempts after which a record is put to the dead letters; 0 for
+                no limit.
+            backoff_s: Pauses before the second, third, ... attempt; the last one repeats.
+            start: "earliest" or "latest": where a group begins when it is made.
+            max_in_flight, max_in_flight_bytes: What this member holds at the most: records, and
+                their bytes (compressed).
+            batch_records: The most records in a delivery; 0 for no limit.
+            name: What operators see of this member.
+            level: What the answer to a settle promises: accepted or synced.
+
+        Raises:
+            BadRequest: a setting that cannot work; GroupConflict: the group has others.
+            UnknownStream, NotAllowed: there is nothing to consume.
+            StreamerError: on leaving, what failed of the settles that nobody waited for.
+        """
+        asked = {
+            "mode": mode,
+            "order": order,
+            "ack_wait_s": ack_wait_s,
+            "lease_max_s": lease_max_s,
+            "max_deliveries": max_deliveries,
+            "backoff_s": backoff_s,
+            "start": start,
+        }
+        settings = ConsumerSettings(
+            max_in_flight, max_in_flight_bytes, batch_records, name, level, asked
+        )
+        settings.check()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._link.check()
+        fetch = partial(self._fetch_dictionary, stream)
+        consumer = Consumer(self._link, self._codec(stream), fetch, stream, group, settings)
+        try:
+            self._link.subscribe(consumer)
+            await consumer.opened()
+            yield consumer
+        except BaseException as error:
+            await consumer.flush_and_leave(error)
+            raise
+        else:
+            await consumer.flush_and_leave(None)
+        finally:
+            consumer.close()
+
+    @asynccontextmanager
+    async def dead_letters(self, stream: str) -> AsyncGenerator[Letters, None]:
+        """The dead letters of `stream` that were neither redriven nor purged: an async iterator
+        of `DeadLetter`.
+
+        Raises:
+            UnknownStream: there is no such stream.
+        """
+        answer = await self.admin("dead", {"stream": stream})
+        partitions = [(each["partition"], each["ranges"]) for each in answer["partitions"]]
+        read = partial(self.reader, follow=False)
+        async with AsyncExitStack() as stack:
+            yield Letters(answer["stream"], partitions, read, stack)
 
     async def fetch(
         self, stream: str, partition: int, offset: int, bytes_max: int = 512 * KIB
@@ -247,6 +361,13 @@ async def _dial(address: Address, frame_bytes: int, nursery: trio.Nursery) -> Tr
     return await open_transport(nursery, address, frame_bytes)
 
 
+async def _run_link(link: Link, scope: trio.CancelScope) -> None:
+    with scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(link.run)
+            nursery.start_soon(link.timers.run)
+
+
 def _wall_clock_us() -> int:
     return time.time_ns() // 1000
 
@@ -264,8 +385,9 @@ async def open_client(
     raised: Exception | None = None
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(link.run)
-            nursery.start_soon(link.timers.run)
+            # Cancelled from around, the block still has something to tell: what its consumers hold.
+            connection = trio.CancelScope(shield=True)
+            nursery.start_soon(_run_link, link, connection)
             try:
                 await link.opened()
                 yield Client(link)
@@ -276,6 +398,8 @@ async def open_client(
                 nursery.cancel_scope.shield = True
             else:
                 await link.close()
+            finally:
+                connection.cancel()
             nursery.cancel_scope.cancel()
     finally:
         link.end()

@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from streamer.client.requests import Call, Request, Timers, fresh
-from streamer.client.session import Session, Subscriber
+from streamer.client.session import Member, Session, Settler, Subscriber
 from streamer.client.writer import Source, Writer
 from streamer.errors import (
     ConnectionFailed,
@@ -34,7 +34,7 @@ from streamer.wire.credit import SendWindow
 from streamer.wire.frames import Frame
 from streamer.wire.machine import Connection, Role, State
 
-__all__ = ["Dial", "Link", "LinkSettings", "Source", "Subscriber"]
+__all__ = ["Dial", "Link", "LinkSettings", "Member", "Source", "Subscriber"]
 
 #: Connects, with the nursery that what it makes may run in.
 Dial = Callable[[trio.Nursery], Awaitable[Transport]]
@@ -92,7 +92,7 @@ class Link:
         self._changed = trio.lowlevel.ParkingLot()
         self._writer = Writer()
         self._sources: dict[Source, None] = {}
-        self._subscribers: dict[Subscriber, None] = {}
+        self._subscribers: dict[Subscriber | Member, None] = {}
 
     # --------------------------------------------------------------------- for the client's parts
 
@@ -144,32 +144,50 @@ class Link:
             return
         self._writer.call(call)
 
-    def subscribe(self, subscriber: Subscriber) -> None:
+    def subscribe(self, subscriber: Subscriber | Member) -> None:
         """Deliver to `subscriber`, over this connection and every later one."""
         self._subscribers[subscriber] = None
         if self._session is not None:
             subscriber.connected()
 
-    def unsubscribe(self, subscriber: Subscriber, number: int) -> None:
+    def unsubscribe(self, subscriber: Subscriber | Member, number: int) -> None:
         self._subscribers.pop(subscriber, None)
         self.drop_subscription(number)
 
-    def open_subscription(self, subscriber: Subscriber, request: Request, frame: Frame) -> None:
-        """Send a Subscribe frame in its turn; only while connected, from `connected` or later."""
+    def open_subscription(
+        self, subscriber: Subscriber, request: Request, frame: frames.Subscribe
+    ) -> None:
+        """Send the frame in its turn; only while connected, from `connected` or later."""
         session = self._session
         assert session is not None, "subscriptions are opened while connected"
-        assert isinstance(frame, frames.Subscribe)
         session.opening[frame.subscription] = (request, frame)
         session.subscribers[frame.subscription] = subscriber
+        self._writer.wake()
+
+    def open_membership(self, member: Member, request: Request, frame: frames.Join) -> None:
+        """As `open_subscription`."""
+        session = self._session
+        assert session is not None, "groups are joined while connected"
+        session.opening[frame.subscription] = (request, frame)
+        session.members[frame.subscription] = member
         self._writer.wake()
 
     def drop_subscription(self, number: int) -> None:
         """Have no more delivered under that number; what is on its way is dropped."""
         session = self._session
-        if session is None or session.subscribers.pop(number, None) is None:
+        if session is None or not (
+            session.subscribers.pop(number, None) or session.members.pop(number, None)
+        ):
             return
         if session.opening.pop(number, None) is None:
             session.control.append(frames.Unsubscribe(number))
+            self._writer.wake()
+
+    def settle(self, settler: Settler) -> None:
+        """Have somebody asked for the settles that they have to send."""
+        session = self._session
+        if session is not None and settler not in session.settling:
+            session.settling[settler] = None
             self._writer.wake()
 
     def grant(self, number: int, limit: int) -> None:
@@ -308,6 +326,8 @@ class Link:
                 request.accused(session.accusation)
             request.lost()
         session.requests.clear()
+        for member in list(session.members.values()):
+            member.lost()
         for source in list(self._sources):
             source.lost()
         self._changed.unpark_all()

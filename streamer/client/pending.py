@@ -22,9 +22,9 @@ from streamer.records import AckLevel, ProducerStamp, Receipt, Record
 if TYPE_CHECKING:
     from streamer.client.line import Line
 
-#: Key, timestamp and headers of a record that has any.
-Extras = tuple[bytes | None, int | None, Mapping[str, bytes] | None]
-PLAIN: Extras = (None, None, None)
+#: Key, timestamp, headers and time to deliver at of a record that has any.
+Extras = tuple[bytes | None, int | None, Mapping[str, bytes] | None, int | None]
+PLAIN: Extras = (None, None, None, None)
 #: Stands for all records of a request, where others have the index of one.
 WHOLE = -1
 
@@ -164,8 +164,8 @@ class Pending(Request):
             headers = dict(record.headers) if record.headers else None
             row = [record.value, record.key, record.timestamp_us, headers, record.deliver_at_us]
         elif self.extras:
-            key, timestamp_us, mapping = self.extras[0]
-            row = [self.values[0], key, timestamp_us, dict(mapping) if mapping else None]
+            key, timestamp_us, mapping, due_us = self.extras[0]
+            row = [self.values[0], key, timestamp_us, dict(mapping) if mapping else None, due_us]
         else:
             return [self.values[0]]
         while row[-1] is None:

@@ -14,12 +14,14 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import attrs
 import trio
 
 from streamer.batch import Codec
 from streamer.client.checks import RECORD_BYTES, measure, size_of
+from streamer.client.delays import DELAYED, Later, due_us
 from streamer.client.line import Line
 from streamer.client.link import Link
 from streamer.client.pending import WHOLE, Extras, Flush, Pending
@@ -87,6 +89,7 @@ class Producer:
         name: str | None = None,
         partition: int | None = None,
         dictionary_id: int = 0,
+        later: Later | None = None,
     ) -> None:
         limits = link.batch_limits
         self.link = link
@@ -106,6 +109,8 @@ class Producer:
         self._limits = limits
         self._room = Room(settings.buffer_bytes)
         self._fixed = partition
+        #: Takes what is delayed; None for a producer that is one itself.
+        self._later = later
         self._lines: list[Line] = []
         for number in range(partitions):
             line = Line(self, number, producer_id, epoch)
@@ -132,6 +137,9 @@ class Producer:
         self,
         value: bytes,
         key: bytes | None = None,
+        # Before the star, as defaults of keywords cost ten times as much, on every record.
+        delay_s: float | None = None,
+        deliver_at: datetime | None = None,
         *,
         timestamp_us: int | None = None,
         headers: Mapping[str, bytes] | None = None,
@@ -139,8 +147,9 @@ class Producer:
     ) -> None:
         """Hand over one record, to be sent soon; `flush`, or leaving the producer, checks it.
 
-        Waits while the buffer is full. It yields to other tasks only then and once a batch, so
-        it is no checkpoint otherwise. Cancelled, the record was not taken.
+        With a delay it goes where `send` says. Waits while the buffer is full. It yields to other
+        tasks only then and once a batch, so it is no checkpoint otherwise. Cancelled, the record
+        was not taken.
 
         Raises:
             TooLarge, BadRequest, UnknownPartition: the record cannot be appended so.
@@ -153,6 +162,8 @@ class Producer:
             and timestamp_us is None
             and headers is None
             and partition is None
+            and delay_s is None
+            and deliver_at is None
         ):
             values = self._values
             values.append(value)
@@ -160,8 +171,15 @@ class Producer:
             if len(values) < self._batch_records:
                 return
             self._seal(self._pending.line)
+        elif delay_s is None and deliver_at is None:
+            extras = key, timestamp_us, headers, None
+            pending, _ = await self._take(value, extras, partition, None)
+            if not pending.count:
+                return
         else:
-            pending, _ = await self._take(value, (key, timestamp_us, headers), partition, None)
+            due = self._due_us(delay_s, deliver_at, partition, None)
+            later = await self._open_later()
+            pending, _ = await later._take(value, (key, timestamp_us, headers, due), None, None)
             if not pending.count:
                 return
         # Sealed just now: once a batch, everybody else has a turn.
@@ -171,6 +189,9 @@ class Producer:
         self,
         value: bytes,
         key: bytes | None = None,
+        # Before the star, as defaults of keywords cost ten times as much, on every record.
+        delay_s: float | None = None,
+        deliver_at: datetime | None = None,
         *,
         timestamp_us: int | None = None,
         headers: Mapping[str, bytes] | None = None,
@@ -178,6 +199,9 @@ class Producer:
         expected_offset: int | None = None,
     ) -> Receipt:
         """Append one record; its receipt, once it is acked.
+
+        With `delay_s` (0 to 366 days) or `deliver_at` (with its zone) it waits in STREAM.delayed,
+        which the receipt then names, and comes to the stream when it is due.
 
         `expected_offset` appends only if it gets that offset. A lone record goes out at once;
         those that come while others are under way share requests.
@@ -200,15 +224,22 @@ class Producer:
             and headers is None
             and partition is None
             and expected_offset is None
+            and delay_s is None
+            and deliver_at is None
         ):
             pending = self._pending
             index = len(pending.values)
             pending.values.append(value)
             self._budget = budget
             self._added(pending)
+        elif delay_s is None and deliver_at is None:
+            extras = key, timestamp_us, headers, None
+            pending, index = await self._take(value, extras, partition, expected_offset, hurry=True)
         else:
-            pending, index = await self._take(
-                value, (key, timestamp_us, headers), partition, expected_offset, hurry=True
+            due = self._due_us(delay_s, deliver_at, partition, expected_offset)
+            later = await self._open_later()
+            pending, index = await later._take(
+                value, (key, timestamp_us, headers, due), None, None, hurry=True
             )
         return await pending.wait(index)
 
@@ -225,11 +256,14 @@ class Producer:
         for `send`.
 
         Raises:
-            BadRequest: no records, or keys that belong to several partitions.
+            BadRequest: no records, keys that belong to several partitions, or records that are to
+                be delivered later, which go one by one.
             TooLarge: more than one batch holds.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         plain, size, keys = measure(values, self._limits)
+        if not plain and not self.stream.endswith(DELAYED):
+            self._check_not_delayed(values)  # type: ignore[arg-type]
         line = self._line_of_all(keys, partition)
         await self._take_room(size)
         self._seal(line)
@@ -251,6 +285,12 @@ class Producer:
             StreamerError: the first failure, since the last flush, of a record that no `send`
                 was waiting for; its notes say how many failed.
         """
+        delayed = await self._later.flush() if self._later is not None else None
+        await self._flush()
+        if delayed is not None:
+            raise delayed
+
+    async def _flush(self) -> None:
         flush = Flush()
         for line in self._lines:
             self._seal(line)
@@ -293,6 +333,34 @@ class Producer:
     def buffered_bytes(self) -> int:
         """Bytes of records that are in and not acked."""
         return self._room.nbytes - self._room.free - self._budget
+
+    # ------------------------------------------------------------------------------ for later
+
+    def _due_us(
+        self,
+        delay_s: float | None,
+        deliver_at: datetime | None,
+        partition: int | None,
+        expected: int | None,
+    ) -> int:
+        """When it is due. Raises BadRequest: it cannot be delayed so."""
+        if partition is not None or self._fixed is not None or expected is not None:
+            raise BadRequest("what is delayed has no partition and no offset before it is due")
+        if self._later is None:
+            raise BadRequest(f"stream {self.stream!r} is where what is delayed waits already")
+        return due_us(self.link.now_us(), delay_s, deliver_at)
+
+    async def _open_later(self) -> Producer:
+        self._check()
+        assert self._later is not None, "looked at by `_due_us`"
+        return await self._later.open()
+
+    def _check_not_delayed(self, records: Sequence[Record]) -> None:
+        if any(record.deliver_at_us is not None for record in records):
+            raise BadRequest(
+                "records with deliver_at_us in a batch: what is to be delivered later goes one by "
+                "one, by send or post with delay_s or deliver_at"
+            )
 
     # --------------------------------------------------------------------------- taking records
 
@@ -491,6 +559,8 @@ class Producer:
 
     def close(self) -> None:
         """Give up what is not acked; nothing goes out any more."""
+        if self._later is not None:
+            self._later.close()
         self.fail(trio.ClosedResourceError("this producer is closed"))
         for line in self._lines:
             self.link.remove(line)

@@ -35,7 +35,7 @@ from streamer.wire import frames
 from streamer.wire.credit import GrantWindow
 from streamer.wire.frames import Frame, Start
 
-__all__ = ["Position", "Reader", "ReceivedBatch"]
+__all__ = ["Position", "Reader", "ReceivedBatch", "start_of"]
 
 #: Where to begin: an offset, a time, or one end of the log.
 Position = Literal["earliest", "latest"] | int | datetime
@@ -89,7 +89,7 @@ class Reader:
         self._link = link
         self._codec = codec
         self._fetch_dictionary = fetch_dictionary
-        self._start, self._start_value = _start(start)
+        self._start, self._start_value = start_of(start)
         self._from_us = self._start_value if self._start is Start.TIME else None
         self._follow = follow
         self._credit_bytes = credit_bytes
@@ -163,7 +163,7 @@ class Reader:
             BadRequest: it is no offset.
             ConnectionFailed: there is no connection any more.
         """
-        self._start, self._start_value = _start(offset)
+        self._start, self._start_value = start_of(offset)
         self._check()
         self._from_us = None
         self._link.drop_subscription(self._number)
@@ -356,7 +356,7 @@ class Reader:
         self._wake()
 
 
-def _start(position: Position) -> tuple[Start, int]:
+def start_of(position: Position) -> tuple[Start, int]:
     """The position as a Subscribe frame has it.
 
     Raises:

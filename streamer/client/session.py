@@ -32,10 +32,11 @@ from streamer.wire.credit import SendWindow
 from streamer.wire.frames import Frame
 from streamer.wire.machine import Connection, State
 
-__all__ = ["Session", "Subscriber"]
+__all__ = ["Member", "Session", "Settler", "Subscriber"]
 
 #: Codes of an end of the session that the same frames would bring about again.
 _OUR_FAULT = frozenset({"protocol", "frame_too_large"})
+_MAY_SETTLE = frozenset({State.OPEN, State.LEAVING, State.LEFT})
 
 
 class Subscriber(Protocol):
@@ -50,6 +51,39 @@ class Subscriber(Protocol):
 
     def failed(self, error: Exception) -> None:
         """The link is at its end."""
+
+
+class Member(Protocol):
+    """Somebody to whom records are leased."""
+
+    @property
+    def holding(self) -> bool:
+        """Whether the connection is still of use after the daemon's goodbye."""
+
+    def connected(self) -> None:
+        """There is a new connection: join (again)."""
+
+    def lost(self) -> None:
+        """The connection ended."""
+
+    def leased(self, frame: frames.Lease) -> None: ...
+
+    def revoked(self, frame: frames.Revoke) -> None: ...
+
+    def leaving(self) -> None:
+        """The daemon said goodbye: give back what was not begun."""
+
+    def ended(self, error: StreamerError) -> None: ...
+
+    def failed(self, error: Exception) -> None:
+        """The link is at its end."""
+
+
+class Settler(Protocol):
+    """Somebody who settles leases."""
+
+    def next_settle(self) -> tuple[Request, frames.Settle] | None:
+        """The next frame to send now; None if there is none now."""
 
 
 @attrs.define(eq=False)
@@ -68,8 +102,11 @@ class Session:
     attend: Callable[[], None]
     requests: dict[int, Request] = attrs.Factory(dict)
     subscribers: dict[int, Subscriber] = attrs.Factory(dict)
+    members: dict[int, Member] = attrs.Factory(dict)
     #: Subscriptions that wait for their turn, by number.
-    opening: dict[int, tuple[Request, frames.Subscribe]] = attrs.Factory(dict)
+    opening: dict[int, tuple[Request, frames.Subscribe | frames.Join]] = attrs.Factory(dict)
+    #: Those who have settles to send.
+    settling: dict[Settler, None] = attrs.Factory(dict)
     #: Frames that are no requests: grants, unsubscribes, goodbye.
     control: deque[Frame] = attrs.Factory(deque)
     #: Ready to be written before anything else.
@@ -105,9 +142,17 @@ class Session:
             self._handle(self.machine.receive(data))
             for more in transport.receive_ready():
                 self._handle(self.machine.receive(more))
-            if self.machine.state is State.LEAVING and not self.requests:
-                self.end(Draining("the daemon said goodbye"))
+            self.end_if_left()
             self.attend()
+
+    def end_if_left(self) -> None:
+        """After the daemon's goodbye, end it once nothing is under way and nothing is held."""
+        if (
+            self.machine.state is State.LEAVING
+            and not self.requests
+            and not any(member.holding for member in self.members.values())
+        ):
+            self.end(Draining("the daemon said goodbye"))
 
     def _handle(self, frame: Frame) -> None:
         handler = _HANDLERS.get(type(frame))
@@ -155,7 +200,7 @@ class Session:
         if ends:
             self.end(error)
 
-    def _on_answer(self, frame: frames.Reply | frames.Fetched) -> None:
+    def _on_answer(self, frame: frames.Reply | frames.Fetched | frames.Settled) -> None:
         self._take(frame.request).answered(frame)
 
     def _on_credit(self, frame: frames.Credit) -> None:
@@ -167,16 +212,31 @@ class Session:
             subscriber.delivered(frame)
 
     def _on_ended(self, frame: frames.Ended) -> None:
-        subscriber = self.subscribers.pop(frame.subscription, None)
+        number = frame.subscription
+        subscriber = self.subscribers.pop(number, None) or self.members.pop(number, None)
         if subscriber is not None:
             subscriber.ended(from_code(frame.code, frame.message, frame.detail))
+
+    def _on_lease(self, frame: frames.Lease) -> None:
+        member = self.members.get(frame.subscription)
+        if member is not None:
+            member.leased(frame)
+
+    def _on_revoke(self, frame: frames.Revoke) -> None:
+        member = self.members.get(frame.subscription)
+        if member is not None:
+            member.revoked(frame)
+
+    def _on_goodbye(self, frame: frames.Goodbye) -> None:
+        for member in list(self.members.values()):
+            member.leaving()
 
     def _on_ping(self, frame: frames.Ping) -> None:
         # Only the latest is answered, so that a peer's pings cannot pile up here.
         self.pong = frame.token
 
     def _on_nothing(self, frame: Frame) -> None:
-        """A pong was heard, and that is all it is for; of a goodbye the machine takes note."""
+        """A pong was heard, and that is all it is for."""
 
     async def watch(self, idle_s: float) -> None:
         """Ask a daemon that is silent, and owes us something, for a sign of life.
@@ -188,7 +248,7 @@ class Session:
             await trio.sleep_until(self.heard_at + idle_s)
             if trio.current_time() < self.heard_at + idle_s:
                 continue
-            if self.requests or self.subscribers:
+            if self.requests or self.subscribers or self.members:
                 self.ping = 1
                 self.attend()
                 asked_at = trio.current_time()
@@ -206,6 +266,7 @@ class Session:
         return bool(
             self.control
             or self.opening
+            or self.settling
             or self.encoded
             or self.pong is not None
             or self.ping is not None
@@ -215,6 +276,11 @@ class Session:
     def may_ask(self) -> bool:
         """Whether one more request may be sent now."""
         return len(self.requests) < self.requests_max and self.machine.state is State.OPEN
+
+    @property
+    def may_settle(self) -> bool:
+        """Whether one more Settle frame may be sent now: also after the daemon's goodbye."""
+        return len(self.requests) < self.requests_max and self.machine.state in _MAY_SETTLE
 
     @property
     def may_append(self) -> bool:
@@ -238,7 +304,19 @@ class Session:
             request, frame = self.opening.pop(number)
             if not self.ask(frame.request, request, frame, data):
                 self.subscribers.pop(number, None)
+                self.members.pop(number, None)
+        self._take_settles(data)
         return data
+
+    def _take_settles(self, data: list[bytes]) -> None:
+        while self.settling and self.may_settle:
+            settler = next(iter(self.settling))
+            found = settler.next_settle()
+            if found is None:
+                del self.settling[settler]
+            else:
+                request, frame = found
+                self.ask(frame.request, request, frame, data)
 
     def ask(self, number: int, request: Request, frame: Frame, data: list[bytes]) -> int:
         """Encode a request into `data` and wait for its answer; the bytes that it takes.
@@ -291,7 +369,10 @@ _HANDLERS: dict[type[Frame], Callable[[Session, Any], None]] = {
     frames.Credit: Session._on_credit,
     frames.Deliver: Session._on_deliver,
     frames.Ended: Session._on_ended,
+    frames.Lease: Session._on_lease,
+    frames.Settled: Session._on_answer,
+    frames.Revoke: Session._on_revoke,
     frames.Ping: Session._on_ping,
     frames.Pong: Session._on_nothing,
-    frames.Goodbye: Session._on_nothing,
+    frames.Goodbye: Session._on_goodbye,
 }

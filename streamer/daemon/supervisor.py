@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -23,9 +24,21 @@ import trio
 
 from streamer import __version__
 from streamer.addresses import Address, parse
-from streamer.config import Config
+from streamer.config import (
+    COMPANIONS,
+    DEFAULT_STAGES,
+    OWN_PREFIX,
+    ChannelConfig,
+    Config,
+    PipelineConfig,
+    StageConfig,
+)
 from streamer.daemon.http import Health, build_app, serve_http
 from streamer.daemon.varz import collect_varz
+from streamer.errors import NotAllowed
+from streamer.pipeline.appender import Appender
+from streamer.pipeline.deliver import DeliverContext, Deliverer
+from streamer.pipeline.delivering import Delivering
 from streamer.pipeline.disk import Disk, PooledDisk, open_disk
 from streamer.pipeline.partition import TailCache
 from streamer.pipeline.registry import Registry
@@ -38,14 +51,18 @@ from streamer.storage.directory import DataDirectory
 from streamer.storage.files import Files, RealFiles
 from streamer.storage.partition import LogSettings, LogState
 
-#: Shares of the drain budget: sessions, then pipelines; the rest is for closing the logs.
+#: Shares of the drain budget: sessions, groups, pipelines; the rest is for closing the logs.
 _SESSIONS_SHARE = 0.5
+_DELIVER_SHARE = 0.05
 _PIPELINES_SHARE = 0.4
 #: An append without an answer for so long means that the daemon makes no progress.
 _STALLED_S = 15.0
 _HOUSEKEEPING_S = 10.0
 _TAIL_CACHE_BYTES = 16 * 1024 * 1024
 _READ_THREADS = 4
+#: Serves the daemon's own streams, beside whatever the config names.
+_OWN_PIPELINE = "streamer"
+_OWN_SEGMENT_BYTES = 16 * 1024 * 1024
 
 _log = structlog.get_logger("streamer.daemon")
 
@@ -68,6 +85,7 @@ class World:
     make_readers: Callable[[], Disk] = pooled_readers
     now_us: Callable[[], int] = wall_clock_us
     open_listeners: Callable[[Address], Awaitable[Sequence[Listener]]] = open_listeners
+    rng: random.Random = attrs.Factory(random.Random)
 
 
 class Daemon:
@@ -84,6 +102,7 @@ class Daemon:
         self.ready = False
         self.streams: Streams | None = None
         self.pipelines: list[Pipeline] = []
+        self.deliver: Delivering | None = None
         self.sessions: Sessions | None = None
         self._registry = registry
         self._world = world or World()
@@ -119,12 +138,16 @@ class Daemon:
         self.started_at = trio.current_time()
         async with self._serving_http(), self._opened_streams() as streams:
             self.pipelines = self._make_pipelines(streams)
+            self.deliver = Delivering(partial(self._make_deliverer, streams))
             async with trio.open_nursery() as pipelines_nursery:
                 for pipeline in self.pipelines:
                     await pipelines_nursery.start(pipeline.run)
-                async with trio.open_nursery() as sessions_nursery:
-                    await self._serve_sessions(streams, sessions_nursery, task_status)
-                    await self._drain_sessions(sessions_nursery)
+                async with trio.open_nursery() as deliver_nursery:
+                    await deliver_nursery.start(self.deliver.run)
+                    async with trio.open_nursery() as sessions_nursery:
+                        await self._serve_sessions(streams, sessions_nursery, task_status)
+                        await self._drain_sessions(sessions_nursery)
+                    self._drain_deliver(deliver_nursery)
                 self._drain_pipelines(pipelines_nursery)
             self._say_cut_off()
         self._done = True
@@ -182,6 +205,13 @@ class Daemon:
             _log.warning("sessions cut off", sessions=len(self.sessions))
         nursery.cancel_scope.cancel()
 
+    def _drain_deliver(self, nursery: trio.Nursery) -> None:
+        nursery.cancel_scope.deadline = (
+            trio.current_time() + self.config.daemon.drain_s * _DELIVER_SHARE
+        )
+        assert self.deliver is not None
+        self.deliver.close()
+
     def _drain_pipelines(self, nursery: trio.Nursery) -> None:
         """Close the heads; the nursery ends by itself, or at its deadline."""
         nursery.cancel_scope.deadline = (
@@ -223,11 +253,14 @@ class Daemon:
             directory.close()
 
     def _stream_settings(self, name: str) -> StreamSettings:
+        if name.startswith(OWN_PREFIX) or name.endswith(COMPANIONS):
+            return self._own_settings(name)
         config, streams = self.config.streams.of(name), self.config.streams
         return StreamSettings(
             partitions=config.partitions,
             auto_create=streams.auto_create,
             retention_groups=config.retention_groups,
+            storage=config.storage,
             log=LogSettings(
                 segment_bytes=config.segment_bytes,
                 index_bytes=config.index_bytes,
@@ -235,10 +268,35 @@ class Daemon:
                 retention_s=config.retention_s or None,
                 producers=config.producers,
                 limits=self.config.batch.limits,
+                memory_bytes=config.memory_bytes,
+            ),
+        )
+
+    def _own_settings(self, name: str) -> StreamSettings:
+        """Of the daemon's own streams, and of companions: what is still needed is kept, however
+        old or much it is, and the rest is not."""
+        config = self.config.streams.of(name)
+        return StreamSettings(
+            retention_groups=("streamer",),
+            log=LogSettings(
+                segment_bytes=min(config.segment_bytes, _OWN_SEGMENT_BYTES),
+                index_bytes=config.index_bytes,
+                retention_bytes=1,
+                producers=config.producers,
+                limits=self.config.batch.limits,
             ),
         )
 
     def _make_pipelines(self, streams: Streams) -> list[Pipeline]:
+        """Those of the config, and one for the daemon's own streams."""
+        own = PipelineConfig(
+            ingest=self._default_stage("ingest"),
+            propose=self._default_stage("propose"),
+            persist=self._default_stage("persist"),
+            ack=self._default_stage("ack"),
+            name=_OWN_PIPELINE,
+            streams=(f"{OWN_PREFIX}*",),
+        )
         return [
             Pipeline(
                 pipeline,
@@ -250,16 +308,43 @@ class Daemon:
                 now_us=self._world.now_us,
                 serves=partial(self._serves, pipeline.name),
             )
-            for pipeline in self.config.pipelines
+            for pipeline in (*self.config.pipelines, own)
         ]
+
+    def _default_stage(self, place: str) -> StageConfig:
+        name = DEFAULT_STAGES[place]
+        return StageConfig(name, ChannelConfig(), self._registry.get(place, name).config())
+
+    def _make_deliverer(self, streams: Streams) -> Deliverer:
+        config = self.config.deliver
+        context = DeliverContext(
+            streams=streams,
+            limits=self.config.batch.limits,
+            wire_limits=self.config.session.wire_limits,
+            stats=self.stats,
+            appender=Appender(self._pipeline_of),
+            now_us=self._world.now_us,
+            log=structlog.get_logger("streamer.deliver"),
+            rng=self._world.rng,
+        )
+        return self._registry.get_deliver(config.stage).factory(config.settings, context)
+
+    def _pipeline_of(self, stream: str) -> Pipeline:
+        for pipeline in self.pipelines:
+            if pipeline.serves(stream):
+                return pipeline
+        raise NotAllowed(f"no pipeline serves a stream of the name {stream!r}")
 
     def _serves(self, pipeline: str, stream: str) -> bool:
         """Whether that pipeline is the one: the first that matches serves a stream."""
+        if stream.startswith(OWN_PREFIX):
+            return pipeline == _OWN_PIPELINE
         found = self.config.pipeline_of(stream)
         return found is not None and found.name == pipeline
 
     def _make_service(self, streams: Streams) -> Service:
         session = self.config.session
+        assert self.deliver is not None
         return Service(
             streams=streams,
             pipelines=self.pipelines,
@@ -273,6 +358,7 @@ class Daemon:
             send_s=session.send_s,
             send_queue_bytes=session.send_queue_bytes,
             varz=self.varz,
+            deliver=self.deliver,
         )
 
     @asynccontextmanager
@@ -332,6 +418,7 @@ class Daemon:
                     reasons.append(f"{where} is damaged and takes no writes")
         for name, error in self.streams.unavailable.items() if self.streams else ():
             reasons.append(f"stream {name!r} could not be opened: {error.message}")
+        failing += self.deliver.health() if self.deliver is not None else []
         ready = self.ready and not failing
         if not self.ready:
             reasons.append("draining" if self._stop.is_set() else "starting")

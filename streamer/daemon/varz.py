@@ -38,9 +38,11 @@ def collect_varz(daemon: Daemon) -> dict[str, Any]:
         ],
         "streams": {
             stream.name: {
+                "storage": stream.meta.storage,
                 "partitions": len(stream.partitions),
                 "records": sum(p.high_water - p.log.first_offset for p in stream.partitions),
                 "bytes": sum(p.log.nbytes for p in stream.partitions),
+                "dropped": sum(p.log.dropped for p in stream.partitions),
             }
             for stream in (daemon.streams.all() if daemon.streams is not None else ())
         },

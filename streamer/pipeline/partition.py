@@ -1,7 +1,7 @@
 """A partition as the event loop sees it: the log, what is proposed beyond it, and who waits.
 
-The log (`storage.partition.PartitionLog`) knows what is written. Propose runs ahead of it:
-`next_offset` and `proposed` are what the log will be when all that is under way has been
+The log (`storage.log.Log`, on the disk or in memory) knows what is written. Propose runs ahead of
+it: `next_offset` and `proposed` are what the log will be when all that is under way has been
 written. A failed write takes that back at once (`failed`): the generation changes, so whatever
 is still under way in the older one is refused instead of written with a hole before it.
 
@@ -11,7 +11,8 @@ All methods that change state are synchronous: no checkpoint between a check and
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import attrs
 import structlog
@@ -20,10 +21,10 @@ import trio
 from streamer.batch import Batch
 from streamer.errors import PartitionDamaged, StreamerError
 from streamer.pipeline.disk import Disk
-from streamer.storage.append import AppendPlan, SyncPlan
-from streamer.storage.partition import PartitionLog
+from streamer.storage.log import Log, Plan, WritePlan
 from streamer.storage.read import ReadResult
 
+T = TypeVar("T")
 _log = structlog.get_logger("streamer.partition")
 
 
@@ -61,17 +62,18 @@ class TailCache:
 class Partition:
     """One partition of one stream, and everything that is not on the disk about it."""
 
-    def __init__(
-        self, stream: str, number: int, log: PartitionLog, cache: TailCache, readers: Disk
-    ) -> None:
+    def __init__(self, stream: str, number: int, log: Log, cache: TailCache, readers: Disk) -> None:
         self.stream = stream
         self.number = number
         self.log = log
+        self.in_memory = log.in_memory
         self.next_offset = log.next_offset
         self.proposed = log.producers.copy()
         self.generation = 0
         self.tail: deque[Batch] = deque()
         self._cache = cache
+        #: Called at each commit, without a checkpoint: whoever they are only takes note.
+        self.watchers: set[Callable[[], None]] = set()
         self._waiting = trio.lowlevel.ParkingLot()
         self._readers = readers
 
@@ -79,13 +81,23 @@ class Partition:
     def high_water(self) -> int:
         return self.log.high_water
 
-    def committed(self, plan: AppendPlan, batches: Sequence[Batch]) -> None:
+    async def run(self, job: Callable[[], T]) -> T:
+        """Carry out a plan of its log that does not write: in a thread, if it may block."""
+        if self.in_memory:
+            await trio.lowlevel.checkpoint()
+            return job()
+        return await self._readers.run(job)
+
+    def committed(self, plan: WritePlan, batches: Sequence[Batch]) -> None:
         """The plan was carried out: readers may see it."""
         self.log.committed(plan)
-        self._cache.add(self, batches)
+        if not self.in_memory:
+            self._cache.add(self, batches)
         self._waiting.unpark_all()
+        for watcher in self.watchers:
+            watcher()
 
-    def failed(self, plan: AppendPlan | SyncPlan, error: StreamerError) -> None:
+    def failed(self, plan: WritePlan | Plan[None], error: StreamerError) -> None:
         """The plan was not carried out: take back all that is proposed beyond what is written."""
         self.log.failed(plan, error)
         self.retract()
@@ -158,7 +170,7 @@ class Partition:
             await trio.lowlevel.checkpoint()
             return None
         try:
-            return await self._readers.run(plan.run)
+            return await self.run(plan.run)
         except PartitionDamaged as error:
             self.note_damage(error)
             raise

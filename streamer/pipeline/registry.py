@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
 
 import attrs
 
 from streamer.errors import StreamerError
+from streamer.pipeline.deliver import DeliverPlugin
 from streamer.pipeline.stage import StagePlugin
 from streamer.settings import nearest
 
 GROUP = "streamer.stages"
 #: The places in the flow, in their order.
 PLACES = ("ingest", "propose", "persist", "ack")
+#: Beside the flow.
+DELIVER = "deliver"
 
 
 class UnknownStage(StreamerError):
@@ -37,7 +41,8 @@ class UnknownStage(StreamerError):
         self.suggestion = suggestion
 
 
-Loader = Callable[[], StagePlugin]
+Plugin: TypeAlias = StagePlugin | DeliverPlugin
+Loader = Callable[[], Plugin]
 
 
 class Registry:
@@ -59,7 +64,7 @@ class Registry:
         """Known names, sorted, whichever place they are for."""
         return sorted(self._loaders)
 
-    def with_stages(self, *plugins: StagePlugin) -> Registry:
+    def with_stages(self, *plugins: Plugin) -> Registry:
         """This registry and `plugins`, which take the place of stages of the same name."""
         return Registry({**self._loaders, **{plugin.name: _Ready(plugin) for plugin in plugins}})
 
@@ -68,12 +73,23 @@ class Registry:
         return Registry({name: load for name, load in self._loaders.items() if name not in names})
 
     def get(self, place: str, name: str) -> StagePlugin:
-        """The stage `name`, imported now if it was not yet.
+        """The stage `name` for a place in the flow, imported now if it was not yet.
 
         Raises:
             UnknownStage: nobody offers it, it is for another place, or it cannot be imported.
         """
         assert place in PLACES, place
+        plugin = self._get(place, name)
+        assert isinstance(plugin, StagePlugin), "only one kind stands in the flow"
+        return plugin
+
+    def get_deliver(self, name: str) -> DeliverPlugin:
+        """As `get`, for the place beside the flow."""
+        plugin = self._get(DELIVER, name)
+        assert isinstance(plugin, DeliverPlugin), "only one kind delivers"
+        return plugin
+
+    def _get(self, place: str, name: str) -> Plugin:
         load = self._loaders.get(name)
         if load is None:
             raise UnknownStage(
@@ -91,9 +107,9 @@ class Registry:
 
 @attrs.frozen
 class _Ready:
-    plugin: StagePlugin
+    plugin: Plugin
 
-    def __call__(self) -> StagePlugin:
+    def __call__(self) -> Plugin:
         return self.plugin
 
 
@@ -102,7 +118,7 @@ class _EntryPoints:
     name: str
     entries: tuple[importlib.metadata.EntryPoint, ...]
 
-    def __call__(self) -> StagePlugin:
+    def __call__(self) -> Plugin:
         offers = sorted({entry.value for entry in self.entries})
         if len(offers) > 1:
             raise UnknownStage(
@@ -117,7 +133,7 @@ class _EntryPoints:
                 f'stage "{self.name}", but {offers[0]} fails with {type(error).__name__}: {error}',
                 "a stage that can be imported",
             ) from error
-        if not isinstance(plugin, StagePlugin):
+        if not isinstance(plugin, StagePlugin | DeliverPlugin):
             raise UnknownStage(
                 f'stage "{self.name}", but {offers[0]} is no StagePlugin', "a StagePlugin"
             )

@@ -241,7 +241,7 @@ class Pipeline:
 
     def _crashed(self, error: Exception) -> None:
         self._crashes.value += 1
-        self.last_error = "; ".join(_texts(error))
+        self.last_error = "; ".join(texts(error))
         self._log.error("stage failed", error=self.last_error, exc_info=error)
         if self._head is not None:
             self._head.close()
@@ -281,10 +281,11 @@ async def _run_stage(stage: Stage, receive: Receiver[Any], place: str, send: Sen
             raise StageEnded(f"stage {place!r} returned while its input was open")
 
 
-def _texts(error: BaseException) -> Sequence[str]:
+def texts(error: BaseException) -> Sequence[str]:
+    """What an error says, or each of a group of them."""
     if isinstance(error, BaseExceptionGroup):
-        return [text for inner in error.exceptions for text in _texts(inner)]
+        return [text for inner in error.exceptions for text in texts(inner)]
     return [f"{type(error).__name__}: {error}"]
 
 
-__all__ = ["Ack", "DiskOpener", "Pipeline", "PipelineState", "StageEnded", "StageView"]
+__all__ = ["Ack", "DiskOpener", "Pipeline", "PipelineState", "StageEnded", "StageView", "texts"]

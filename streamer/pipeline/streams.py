@@ -27,7 +27,7 @@ from streamer.errors import (
 from streamer.limits import DICTIONARIES_MAX, BatchLimits
 from streamer.pipeline.disk import Disk
 from streamer.pipeline.partition import Partition, TailCache
-from streamer.storage.directory import DataDirectory, StreamMeta, check_stream_name
+from streamer.storage.directory import DataDirectory, Storage, StreamMeta, check_stream_name
 from streamer.storage.partition import LogSettings
 
 T = TypeVar("T")
@@ -46,6 +46,8 @@ class StreamSettings:
     auto_create: bool = True
     #: Groups whose floors hold retention back, whether they have set one yet or not.
     retention_groups: Sequence[str] = ()
+    #: Where the records are kept if it is made now; one that is there stays where it is.
+    storage: Storage = "disk"
 
 
 @attrs.define(eq=False)
@@ -61,6 +63,9 @@ class Stream:
     #: The newest epoch of each named producer by its id: an older one is fenced from then on,
     #: not only once the newer one has appended.
     epochs: dict[int, int]
+    #: By group, what gives the lowest offset of a partition that it still needs: it counts for
+    #: retention where the settings name the group, instead of a floor that was set.
+    holders: dict[str, Callable[[int], int]] = attrs.Factory(dict)
 
     @property
     def name(self) -> str:
@@ -76,8 +81,13 @@ class Stream:
     def floor(self, partition: int) -> int | None:
         """The lowest offset that a configured group still needs; None if there is no group."""
         groups = {*self.settings.retention_groups, *self.meta.floors}
-        floors = [self.meta.floors.get(group, {}).get(partition, 0) for group in groups]
-        return min(floors, default=None)
+        return min((self._floor(group, partition) for group in groups), default=None)
+
+    def _floor(self, group: str, partition: int) -> int:
+        holder = self.holders.get(group)
+        if holder is not None:
+            return holder(partition)
+        return self.meta.floors.get(group, {}).get(partition, 0)
 
 
 class Streams:
@@ -104,6 +114,8 @@ class Streams:
         self._streams: dict[str, Stream] = {}
         #: Streams of the directory that could not be opened, and why.
         self.unavailable: dict[str, StreamerError] = {}
+        #: Called with each stream that is opened from now on.
+        self.opened: Callable[[Stream], None] | None = None
         self._changing = trio.Lock()
 
     def all(self) -> list[Stream]:
@@ -168,18 +180,27 @@ class Streams:
                 raise UnknownStream(f"there is no stream {name!r}, and none is made on first use")
             if len(self._streams) >= self._streams_max:
                 raise NotAllowed(f"there are {len(self._streams)} streams, allowed are no more")
-            meta = StreamMeta(name=name, partitions=settings.partitions)
+            meta = StreamMeta(name=name, partitions=settings.partitions, storage=settings.storage)
             try:
                 await self._run(partial(self._directory.create_stream, meta))
             except NotAllowed:
                 # Made before, by a call that failed at opening it (no room, say).
                 meta = await self._run(partial(self._directory.load_stream, name))
             else:
-                _log.info("stream made", stream=name, partitions=meta.partitions)
+                _log.info(
+                    "stream made", stream=name, partitions=meta.partitions, storage=meta.storage
+                )
             return await self._open(meta)
 
     async def _open(self, meta: StreamMeta) -> Stream:
         name, settings = meta.name, self.settings(meta.name)
+        if meta.storage != settings.storage:
+            _log.warning(
+                "a stream stays where it was made",
+                stream=name,
+                storage=meta.storage,
+                config=settings.storage,
+            )
         dictionaries = await self._run(partial(self._directory.dictionaries, name))
         codec = Codec(level=self._level, limits=self._limits, dictionaries=dictionaries)
         partitions = []
@@ -195,11 +216,13 @@ class Streams:
         epochs = dict(meta.producers.values())
         stream = Stream(meta, settings, partitions, dictionaries, codec, epochs)
         self._streams[name] = stream
+        if self.opened is not None:
+            self.opened(stream)
         return stream
 
     async def offset_at(self, partition: Partition, timestamp_us: int) -> int:
         """The offset from which on records are of `timestamp_us` or later; the end if none is."""
-        return await self._run(partition.log.plan_seek_time(timestamp_us).run)
+        return await partition.run(partition.log.plan_seek_time(timestamp_us).run)
 
     # ------------------------------------------------------------------------ metadata changes
 
@@ -262,27 +285,24 @@ class Streams:
         is logged, and tried again the next time."""
         for stream in self.all():
             for partition in stream.partitions:
-                plan = partition.log.plan_retention(now_us, stream.floor(partition.number))
-                if plan is None:
-                    continue
-                try:
-                    await self._run(plan.run)
-                except StreamerError as error:
-                    _log.error(
-                        "removing segments failed",
-                        stream=stream.name,
-                        partition=partition.number,
-                        error=error.message,
-                    )
-                # Also what was removed before it failed is gone.
-                partition.log.retained(plan)
-                if plan.removed:
-                    _log.info(
-                        "segments removed",
-                        stream=stream.name,
-                        partition=partition.number,
-                        first_offset=partition.log.first_offset,
-                    )
+                await self._retain(partition, now_us, stream.floor(partition.number))
+
+    async def _retain(self, partition: Partition, now_us: int, floor: int | None) -> None:
+        log = partition.log
+        plan = log.plan_retention(now_us, floor)
+        if plan is None:
+            return
+        where = {"stream": partition.stream, "partition": partition.number}
+        try:
+            await partition.run(plan.run)
+        except StreamerError as error:
+            _log.error("removing segments failed", **where, error=error.message)
+        before = log.first_offset
+        # Also what was removed before it failed is gone.
+        log.retained(plan)
+        # In memory it is no event, but what goes on all the time.
+        if log.first_offset > before and not log.in_memory:
+            _log.info("segments removed", **where, first_offset=log.first_offset)
 
     async def scrub(self) -> None:
         """Look through every log for damage, once, in the background: it runs for the smaller
@@ -301,7 +321,7 @@ class Streams:
 
     async def _scrub(self, partition: Partition) -> None:
         scrub, more = partition.log.plan_scrub(), True
-        while more:
+        while scrub is not None and more:
             began = trio.current_time()
             more, damage = await self._run(scrub.step)
             for error in damage:
@@ -318,7 +338,7 @@ class Streams:
         for stream in self.all():
             for partition in stream.partitions:
                 try:
-                    await self._run(partition.log.plan_close().run)
+                    await partition.run(partition.log.plan_close().run)
                 except StreamerError as error:
                     failed.append(error.message)
         self._streams.clear()

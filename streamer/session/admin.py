@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from streamer.batch import HEADER_BYTES, check_dictionary, read_header
+from streamer.config import OWN_PREFIX
 from streamer.errors import BadRequest, OffsetOutOfRange, StreamerError, UnknownDictionary
 from streamer.pipeline.streams import Stream
 from streamer.session.service import Service
@@ -30,7 +31,9 @@ async def answer_admin(service: Service, frame: frames.Admin) -> frames.Reply:
     handler, signature = known
     args = frame.args
     for name, (kind, default) in signature.items():
-        value = args.setdefault(name, default)
+        value = args.setdefault(name, None if default is _MAYBE else default)
+        if value is None and default is _MAYBE:
+            continue
         negative = type(value) is int and not 0 <= value < 1 << 63
         if type(value) is not kind or negative:
             raise BadRequest(f"{frame.verb}: argument {name} must be {_KINDS[kind]}")
@@ -42,7 +45,17 @@ async def answer_admin(service: Service, frame: frames.Admin) -> frames.Reply:
     return frames.Reply(frame.request, await handler(service, args))
 
 
-_KINDS = {int: "an integer from 0 on", str: "text", bytes: "bytes", bool: "true or false"}
+_KINDS = {
+    int: "an integer from 0 on",
+    str: "text",
+    bytes: "bytes",
+    bool: "true or false",
+    dict: "a map",
+    list: "an array",
+}
+_Handler = Callable[[Service, Args], Awaitable[Any]]
+#: An argument that may be absent, where absence is not a value of its type.
+_MAYBE = object()
 
 
 def describe(service: Service, stream: Stream) -> dict[str, Any]:
@@ -51,6 +64,7 @@ def describe(service: Service, stream: Stream) -> dict[str, Any]:
         "name": stream.name,
         "dictionary_id": stream.meta.dictionary_id,
         "pipeline": service.pipeline_name(stream.name),
+        "storage": stream.meta.storage,
         "partitions": [
             {
                 "partition": partition.number,
@@ -60,14 +74,19 @@ def describe(service: Service, stream: Stream) -> dict[str, Any]:
                 "bytes": partition.log.nbytes,
                 "segments": partition.log.segment_count,
                 "state": partition.log.state.value,
+                "dropped": partition.log.dropped,
             }
             for partition in stream.partitions
         ],
     }
 
 
-async def _streams(service: Service, _: Args) -> Any:
-    return [describe(service, stream) for stream in service.streams.all()]
+async def _streams(service: Service, args: Args) -> Any:
+    return [
+        describe(service, stream)
+        for stream in service.streams.all()
+        if args["own"] or not stream.name.startswith(OWN_PREFIX)
+    ]
 
 
 async def _stream(service: Service, args: Args) -> Any:
@@ -177,14 +196,57 @@ async def _varz(service: Service, _: Args) -> Any:
     return service.varz()
 
 
-_Handler = Callable[[Service, Args], Awaitable[Any]]
+def _asks(verb: str) -> _Handler:
+    """A verb that the deliver stage answers."""
+
+    async def ask(service: Service, args: Args) -> Any:
+        return await service.deliver.ask(verb, args)
+
+    return ask
+
+
 _Signature = dict[str, tuple[type, Any]]
 _STREAM: _Signature = {"stream": (str, None)}
 _PARTITION: _Signature = {**_STREAM, "partition": (int, 0)}
 
+_GROUP: _Signature = {**_STREAM, "group": (str, None)}
+_OF_GROUPS: dict[str, _Signature] = {
+    "groups": {},
+    "group": _GROUP,
+    "group_create": {**_GROUP, "settings": (dict, None)},
+    "group_edit": {**_GROUP, "settings": (dict, None)},
+    "group_pause": _GROUP,
+    "group_resume": _GROUP,
+    "group_delete": _GROUP,
+    "group_seek": {
+        **_GROUP,
+        "start": (int, None),
+        "value": (int, 0),
+        "all": (bool, True),
+        "partition": (int, 0),
+    },
+    "lag": {"stream": (str, "")},
+    "dead": _STREAM,
+    "dead_redrive": {**_PARTITION, "ranges": (list, None)},
+    "dead_purge": {**_PARTITION, "ranges": (list, None)},
+    "delayed": _STREAM,
+    "schedules": {},
+    "schedule_add": {
+        "name": (str, None),
+        "stream": (str, None),
+        "cron": (str, None),
+        "zone": (str, "UTC"),
+        "value": (bytes, None),
+        "key": (bytes, _MAYBE),
+        "headers": (dict, {}),
+        "replace": (bool, False),
+    },
+    "schedule_remove": {"name": (str, None)},
+}
+
 #: verb -> (handler, {argument: (type, default)}); a default of None makes it required.
 _VERBS: dict[str, tuple[_Handler, _Signature]] = {
-    "streams": (_streams, {}),
+    "streams": (_streams, {"own": (bool, False)}),
     "stream": (_stream, {**_STREAM, "create": (bool, False)}),
     "queues": (_queues, {}),
     "peek": (_peek, {**_PARTITION, "offset": (int, None)}),
@@ -196,10 +258,15 @@ _VERBS: dict[str, tuple[_Handler, _Signature]] = {
     "floor": (_floor, {**_PARTITION, "group": (str, None), "offset": (int, None)}),
     "time": (_time, {**_PARTITION, "timestamp_us": (int, None)}),
     "varz": (_varz, {}),
+    **{verb: (_asks(verb), signature) for verb, signature in _OF_GROUPS.items()},
 }
 VERBS = tuple(_VERBS)
+VERBS_OF_GROUPS = tuple(_OF_GROUPS)
 #: Those whose reply may be as large as a frame.
 LARGE_REPLIES = frozenset(
-    {"streams", "stream", "queues", "peek", "dictionary", "dictionary_get", "varz"}
-)
-__all__ = ["LARGE_REPLIES", "VERBS", "StreamerError", "answer_admin", "describe"]
+    {
+        "streams", "stream", "queues", "peek", "dictionary", "dictionary_get", "varz", "groups",
+        "group", "lag", "dead", "schedules",
+    }
+)  # fmt: skip
+__all__ = ["LARGE_REPLIES", "VERBS", "VERBS_OF_GROUPS", "StreamerError", "answer_admin", "describe"]

@@ -85,6 +85,9 @@ class Subscriptions:
         self._open: dict[int, _Subscription] = {}
         self._delivered = service.stats.counter("deliver_bytes", "bytes of batches delivered")
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def begin(
         self,
         nursery: trio.Nursery,

@@ -55,6 +55,8 @@ class Outbox:
         self.bytes = 0
         self._waiting = Wakeup()
         self._room = trio.lowlevel.ParkingLot()
+        #: Called when there is room again.
+        self.on_room: Callable[[], None] | None = None
         self._closing = False
         #: The last words are queued, or said: what comes after them is dropped.
         self._over = False
@@ -98,6 +100,11 @@ class Outbox:
         self._over = True
         self.finish()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether `room` would not wait."""
+        return self.bytes < self._bytes_max()
+
     @asynccontextmanager
     async def room(self, nbytes: int) -> AsyncGenerator[None, None]:
         """Wait until there is room, and take `nbytes` of it for as long as the block lasts: for
@@ -134,6 +141,8 @@ class Outbox:
         self.bytes -= taken
         if self._room:
             self._room.unpark_all()
+        if taken and self.on_room is not None:
+            self.on_room()
         return ready
 
     def _answer_frames(self, limit: int | None) -> list[Frame]:

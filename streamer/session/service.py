@@ -7,8 +7,10 @@ from typing import Any
 
 import attrs
 
+from streamer.config import OWN_PREFIX
 from streamer.errors import NotAllowed, Overloaded
 from streamer.limits import BatchLimits, WireLimits
+from streamer.pipeline.delivering import Delivering
 from streamer.pipeline.runner import Pipeline
 from streamer.pipeline.streams import Streams
 from streamer.stats import Stats
@@ -81,6 +83,7 @@ class Service:
     send_s: float
     send_queue_bytes: int
     varz: Callable[[], dict[str, Any]]
+    deliver: Delivering
     #: Set when the daemon goes down: nothing new is taken in.
     draining: bool = False
     _routes: dict[str, Pipeline] = attrs.field(factory=dict, init=False)
@@ -91,6 +94,10 @@ class Service:
         Raises:
             NotAllowed: no pipeline does.
         """
+        if stream.startswith(OWN_PREFIX):
+            raise NotAllowed(
+                f"stream name {stream[:40]!r}: those with {OWN_PREFIX!r} are the daemon's own"
+            )
         found = self._routes.get(stream)
         if found is None:
             for pipeline in self.pipelines:

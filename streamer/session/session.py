@@ -39,6 +39,7 @@ from streamer.pipeline.stage import Ack, Append
 from streamer.records import Lane, ProducerStamp
 from streamer.session.admin import LARGE_REPLIES, answer_admin
 from streamer.session.delivery import Subscriptions, fetch
+from streamer.session.memberships import Memberships
 from streamer.session.outbox import RESULT_BYTES, Outbox, failed
 from streamer.session.requests import records_of
 from streamer.session.service import Service
@@ -73,6 +74,7 @@ class Session:
         #: Above that, the results of a request might not fit into a frame.
         self._records_max = service.limits.frame_bytes // RESULT_BYTES
         self._subscriptions = Subscriptions(service, self._outbox)
+        self._memberships = Memberships(service, self._outbox)
         self._inboxes: dict[Pipeline, deque[Append]] = {}
         self._leaving = False
         #: Why the session ends, if for a fault.
@@ -115,7 +117,10 @@ class Session:
         finally:
             budget.sessions -= 1
             budget.release(self._charged)
+            left = self._leaving
             self._connection.closed()
+            # What it holds has failed, unless it or the daemon went in order.
+            self._memberships.end_all("" if left else "the session of its consumer ended")
             # Nobody answers any more, and nobody needs to wait for it.
             self._requests.clear()
             self._settled.unpark_all()
@@ -166,6 +171,7 @@ class Session:
             self._outbox.put(goodbye)
             # Their backlog would hold it up; whoever reads goes on over another connection.
             self._subscriptions.end_all()
+        await self._memberships.settled()
         while self._requests:
             await self._settled.park()
         self._outbox.finish()
@@ -380,11 +386,28 @@ class Session:
     def _reply(self, request: int, frame: Frame, nbytes: int = 0) -> None:
         self._outbox.put(frame, nbytes, request)
 
+    def _on_join(self, frame: frames.Join, _: int) -> None:
+        self._begin(frame.request)
+        try:
+            self._check_taking()
+        except Draining as error:
+            self._reply(frame.request, failed(frame.request, error))
+        else:
+            others = len(self._subscriptions)
+            self._memberships.join(frame, self.name, self.peer, others, self._reply)
+
+    def _on_settle(self, frame: frames.Settle, _: int) -> None:
+        self._begin(frame.request)
+        self._memberships.settle(frame, self._reply)
+
     def _on_grant(self, frame: frames.Grant, _: int) -> None:
         self._subscriptions.grant(frame.subscription, frame.limit)
 
     def _on_unsubscribe(self, frame: frames.Unsubscribe, _: int) -> None:
-        self._subscriptions.end(frame.subscription)
+        if frame.subscription in self._memberships:
+            self._memberships.leave(frame.subscription)
+        else:
+            self._subscriptions.end(frame.subscription)
 
     def _on_ping(self, frame: frames.Ping, _: int) -> None:
         self._outbox.pong(frame.token)
@@ -393,6 +416,7 @@ class Session:
         """It was heard, and that is all a pong is for."""
 
     def _on_goodbye(self, frame: frames.Goodbye, _: int) -> None:
+        self._memberships.end_all()
         self._nursery.start_soon(self._leave, frames.Goodbye("left", "all is answered"))
 
     # -------------------------------------------------------------------------------- writing
@@ -481,6 +505,8 @@ _HANDLERS: dict[type[Frame], Callable[..., None]] = {
     frames.Produce: Session._on_produce,
     frames.ProduceRecords: Session._on_produce_records,
     frames.Subscribe: Session._on_subscribe,
+    frames.Join: Session._on_join,
+    frames.Settle: Session._on_settle,
     frames.Grant: Session._on_grant,
     frames.Unsubscribe: Session._on_unsubscribe,
     frames.Fetch: Session._on_fetch,

@@ -10,6 +10,8 @@
     marker, rewrite, recovery    what is done before a partition is used again
     append, read, retention    plans: the disk work that a partition decided on
     partition   one ordered log: decides, on the event loop
+    memory      the same in memory, for streams that need no disk
+    log         what both have in common, for those who use them
     directory   the data directory: lock, streams, dictionaries
     verify      the offline walk over every checksum
 

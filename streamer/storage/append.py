@@ -31,6 +31,15 @@ def stopped(path: str, what: str, error: OSError) -> PartitionStopped:
     return PartitionStopped(f"{path}: {what} failed: {text}", errno=error.errno or 0)
 
 
+def refusal(path: str, what: str, error: OSError) -> Exception:
+    """The error for a failure before anything was written."""
+    if no_room(error):
+        return DiskFull(f"{path}: no room on the disk", errno=error.errno)
+    if error.errno in NO_HANDLES and not isinstance(error, SyncFailed):
+        return Aborted(f"{path}: no file handle: {error.strerror}", errno=error.errno)
+    return stopped(path, what, error)
+
+
 @attrs.frozen
 class Roll:
     """What is to be done about the segment that the append leaves behind."""
@@ -115,7 +124,7 @@ class AppendPlan:
                 self.files.sync_dir(self.directory)
                 self.marked = False
         except OSError as error:
-            raise self._refusal("preparing", error) from error
+            raise refusal(self._path, "preparing", error) from error
 
     def _open(self) -> None:
         try:
@@ -127,7 +136,7 @@ class AppendPlan:
             self.file = self._create()
             self.files.sync_dir(self.directory)
         except OSError as error:
-            raise self._refusal("opening", error) from error
+            raise refusal(self._path, "opening", error) from error
 
     def _seal(self, roll: Roll) -> None:
         if roll.file is not None and roll.unsynced:
@@ -141,7 +150,7 @@ class AppendPlan:
         try:
             write_checkpoint(self.files, self._path, self.first_offset, producers)
         except OSError as error:
-            raise self._refusal("checkpoint", error) from error
+            raise refusal(self._path, "checkpoint", error) from error
 
     def _create(self) -> File:
         try:
@@ -152,14 +161,6 @@ class AppendPlan:
             file.truncate(0)
             return file
 
-    def _refusal(self, what: str, error: OSError) -> Exception:
-        """The error for a failure before anything was written."""
-        if no_room(error):
-            return DiskFull(f"{self._path}: no room on the disk", errno=error.errno)
-        if error.errno in NO_HANDLES and not isinstance(error, SyncFailed):
-            return Aborted(f"{self._path}: no file handle: {error.strerror}", errno=error.errno)
-        return stopped(self._path, what, error)
-
     def _write_failed(self, file: File, error: OSError) -> Exception:
         """The error for a write that failed; without room, cut off what it left behind."""
         if not no_room(error):
@@ -169,7 +170,7 @@ class AppendPlan:
             file.sync()
         except OSError as second:
             return stopped(self._path, "cutting off what was written in part", second)
-        return self._refusal("write", error)
+        return refusal(self._path, "write", error)
 
 
 @attrs.frozen(eq=False)
@@ -187,6 +188,7 @@ class SyncPlan:
 
         Raises:
             DiskFull: a start had no room to write the tail again, and there still is none.
+            Aborted: there was no file handle for that; likewise.
             PartitionStopped: it failed; it must not be tried again.
         """
         try:
@@ -195,8 +197,8 @@ class SyncPlan:
             if self.file is not None:
                 self.file.sync()
         except OSError as error:
-            if self.rewrite is not None and no_room(error):
-                raise DiskFull(f"{self.path}: no room on the disk", errno=error.errno) from error
+            if self.rewrite is not None:
+                raise refusal(self.path, "sync", error) from error
             raise stopped(self.path, "sync", error) from error
 
 

@@ -18,7 +18,7 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 from urllib.parse import quote, unquote
 
 import attrs
@@ -37,7 +37,12 @@ from streamer.errors import (
 from streamer.limits import PARTITIONS_MAX, STREAM_NAME_CHARS_MAX
 from streamer.storage import sidecar
 from streamer.storage.files import Files, Lock, no_room
+from streamer.storage.log import Log
+from streamer.storage.memory import MemoryLog
 from streamer.storage.partition import LogSettings, PartitionLog
+
+#: Where a stream's records are kept.
+Storage = Literal["disk", "memory"]
 
 META_NAME = "stream"
 STREAMS_NAME = "streams"
@@ -57,7 +62,8 @@ class StreamMeta:
 
     `dictionary_id` is the one that new batches are compressed with, 0 for none; `floors` has for
     each configured group the offset of each partition below which it needs nothing any more;
-    `producers` has (id, epoch) of each named producer.
+    `producers` has (id, epoch) of each named producer. `storage` is where the records are, and
+    stays what it was when the stream was made: they would not move with it.
     """
 
     name: str
@@ -66,6 +72,7 @@ class StreamMeta:
     dictionary_id: int = 0
     floors: Mapping[str, Mapping[int, int]] = attrs.field(factory=dict)
     producers: Mapping[str, tuple[int, int]] = attrs.field(factory=dict)
+    storage: Storage = "disk"
 
     def to_bytes(self) -> bytes:
         # CBOR maps of ours have text keys only.
@@ -78,6 +85,7 @@ class StreamMeta:
                 "dictionary": self.dictionary_id,
                 "floors": {group: list(per.items()) for group, per in self.floors.items()},
                 "producers": {name: list(known) for name, known in self.producers.items()},
+                "storage": self.storage,
             },
         )
 
@@ -97,6 +105,8 @@ class StreamMeta:
                 dictionary_id=int(content["dictionary"]),
                 floors={group: _numbers(per) for group, per in content["floors"].items()},
                 producers={name: _pair(known) for name, known in content["producers"].items()},
+                # Streams of before there was a choice are on the disk.
+                storage=_storage(content.get("storage", "disk")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StorageDamaged(f"stream metadata with a bad field: {error!r}") from error
@@ -105,6 +115,13 @@ class StreamMeta:
 def _pair(value: Any) -> tuple[int, int]:
     first, second = value
     return int(first), int(second)
+
+
+def _storage(value: Any) -> Storage:
+    if value not in get_args(Storage):
+        raise ValueError(value)
+    chosen: Storage = value
+    return chosen
 
 
 def _numbers(pairs: Any) -> dict[int, int]:
@@ -262,21 +279,22 @@ class DataDirectory:
     def partition_path(self, name: str, partition: int) -> str:
         return partition_path(self.path, name, partition)
 
-    def open_partition(
-        self, name: str, partition: int, settings: LogSettings, codec: Codec
-    ) -> PartitionLog:
-        """Open a partition's log: see `PartitionLog.open`.
+    def open_partition(self, name: str, partition: int, settings: LogSettings, codec: Codec) -> Log:
+        """Open a partition's log: see `PartitionLog.open`. One in memory begins empty, and
+        leaves nothing on the disk.
 
         Raises:
             UnknownStream: there is no such stream.
             UnknownPartition: it has no such partition.
             StorageError: the disk is at fault.
         """
-        partitions = self.load_stream(name).partitions
-        if not 0 <= partition < partitions:
+        meta = self.load_stream(name)
+        if not 0 <= partition < meta.partitions:
             raise UnknownPartition(
-                f"stream {name!r} has partitions 0 to {partitions - 1}, not {partition}"
+                f"stream {name!r} has partitions 0 to {meta.partitions - 1}, not {partition}"
             )
+        if meta.storage == "memory":
+            return MemoryLog(f"partition {partition} of {name!r} in memory", settings)
         path = self.partition_path(name, partition)
         return PartitionLog.open(self._files, path, settings, codec)
 

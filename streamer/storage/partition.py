@@ -21,20 +21,14 @@ from collections.abc import Sequence
 import attrs
 
 from streamer.batch import Batch, Codec
-from streamer.errors import (
-    OffsetOutOfRange,
-    PartitionDamaged,
-    PartitionStopped,
-    StorageError,
-    StreamerError,
-)
+from streamer.errors import PartitionDamaged, PartitionStopped, StorageError, StreamerError
 from streamer.limits import OFFSET_MAX
 from streamer.storage.append import AppendPlan, ClosePlan, Roll, SyncPlan
 from streamer.storage.files import Buffer, File, Files
 from streamer.storage.index import SparseIndex
 from streamer.storage.marker import Marker, marker_path
 from streamer.storage.producers import DuplicateOf, ProducerTable
-from streamer.storage.read import ReadPlan, ReadResult, SeekPlan, Stretch
+from streamer.storage.read import ReadPlan, ReadResult, SeekPlan, Stretch, out_of_range
 from streamer.storage.recovery import DamagedRange, Recovered, RecoveryReport, recover
 from streamer.storage.retention import RetentionPlan, choose
 from streamer.storage.scrub import Scrub
@@ -84,7 +78,11 @@ class Entry:
 
 
 class PartitionLog:
-    """The log of one partition."""
+    """The log of one partition. It does what `log.Log` asks for."""
+
+    in_memory = False
+    #: Nothing leaves but what retention removes.
+    dropped = 0
 
     def __init__(
         self, files: Files, path: str, settings: LogSettings, recovered: Recovered
@@ -408,12 +406,7 @@ class PartitionLog:
             return None
         first = self.first_offset
         if not first <= offset < self.high_water:
-            raise OffsetOutOfRange(
-                f"offset {offset}, kept are {first} to {self.high_water - 1}",
-                offset=offset,
-                first_offset=first,
-                high_water=self.high_water,
-            )
+            raise out_of_range(offset, first, self.high_water)
         active, segment, entry = self._active, None, None
         if active is not None and offset >= active.base_offset:
             path = file_path(self.path, active.base_offset)

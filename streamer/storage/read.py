@@ -29,6 +29,16 @@ class ReadResult:
     next_offset: int
 
 
+def out_of_range(offset: int, first_offset: int, high_water: int) -> OffsetOutOfRange:
+    """The error for an offset that is not kept any more, or not there yet."""
+    return OffsetOutOfRange(
+        f"offset {offset}, kept are {first_offset} to {high_water - 1}",
+        offset=offset,
+        first_offset=first_offset,
+        high_water=high_water,
+    )
+
+
 @attrs.frozen(eq=False)
 class ReadPlan:
     """Reads batches of one segment."""

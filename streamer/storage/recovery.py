@@ -262,18 +262,21 @@ class _Opening:
         proven, proven_bytes, tail_bytes = tail.proven, active.nbytes, tail.pending_bytes
         if proven_bytes <= self.settings.rewrite_whole_bytes:
             nbytes = proven_bytes + tail_bytes
-            rewrite = Rewrite(self.files, last.path, 0, nbytes, last.path, None)
+            rewrite = Rewrite(self.files, last.path, 0, nbytes, last.base_offset, last.path, None)
         else:
             # With a checkpoint of later on, nothing tells who had written what by then.
             beside = (active, tail.producers.copy()) if tail.checkpoint is None else None
             target = file_path(self.path, proven)
-            rewrite = Rewrite(self.files, last.path, proven_bytes, tail_bytes, target, beside)
+            where = last.path, proven_bytes, tail_bytes, proven, target
+            rewrite = Rewrite(self.files, *where, beside)
             sealed.append(Segment(last.path, last.base_offset, proven, proven_bytes))
             active = SparseIndex(proven, self.settings.index_bytes)
         tail.settle(active)
         # The last segment may have been made just before a crash, and its name be unsynced.
         self.files.sync_dir(self.path)
-        done = not last.nbytes or _run(rewrite)
+        # Also where nothing is to be copied: on the disk the file may hold what was cut off in the
+        # cache alone, before a failed sync, and a power cut would bring that back.
+        done = _run(rewrite)
         report = RecoveryReport(False, cut, damage, len(sealed) + 1, tail_bytes)
         durable = active.end_offset if done else proven
         pending = None if done else rewrite

@@ -44,6 +44,8 @@ class LogSettings:
     `checkpoint_records` after how many idempotent appends they are written down in between. After
     an unclean stop a last segment of which up to `rewrite_whole_bytes` are proven is written again
     whole: that replaces its file, where a new segment each time would leave many small ones.
+    `memory_bytes` bounds a log that is kept in memory; of the others it needs only `retention_s`
+    and `producers`.
     """
 
     segment_bytes: int = 64 * MIB
@@ -54,6 +56,7 @@ class LogSettings:
     checkpoint_records: int = 100_000
     rewrite_whole_bytes: int = 1 * MIB
     limits: BatchLimits = attrs.field(factory=BatchLimits)
+    memory_bytes: int = 64 * MIB
 
 
 @attrs.define(eq=False)

@@ -25,13 +25,16 @@ from streamer.wire.shapes import (
     ANY,
     BOOL,
     BYTES,
+    FAILURES,
     INT,
     LIMITS,
     MAP,
     MAYBE_INT,
+    RANGES,
     RECORDS,
     RECORDS_MAX,
     RESULTS,
+    SETTLES,
     STR,
     U32,
     VERSIONS,
@@ -54,6 +57,16 @@ class Start(enum.IntEnum):
     TIME = 1
     EARLIEST = 2
     LATEST = 3
+
+
+class Verb(enum.IntEnum):
+    """What a settle item says of the records of a lease."""
+
+    ACK = 0
+    NACK = 1
+    TERM = 2
+    RELEASE = 3
+    EXTEND = 4
 
 
 class Frame:
@@ -277,32 +290,107 @@ class Goodbye(Frame):
     message: str
 
 
+@attrs.frozen
+class Join(Frame):
+    """Become a member of a consumer group, which is made if it is not there."""
+
+    TYPE = 21
+    FIELDS = (INT, INT, STR, STR, MAP)
+    request: int
+    subscription: int
+    stream: str
+    group: str
+    options: dict[str, Any] = attrs.Factory(dict)
+
+
+@attrs.frozen
+class Lease(Frame):
+    """Records of one batch, held by the member until it settles them or its time runs out."""
+
+    TYPE = 22
+    FIELDS = (INT, INT, INT, INT, RANGES, BOOL, BYTES)
+    subscription: int
+    token: int
+    partition: int
+    attempt: int
+    #: first, end, first, end, ...: half-open ranges of offsets, ascending.
+    ranges: list[int]
+    #: The batch is the log's, of which only the ranges are meant; else it holds just their records.
+    whole: bool
+    batch: bytes
+
+
+@attrs.frozen
+class Settle(Frame):
+    """What became of leases, and which are to last longer."""
+
+    TYPE = 23
+    FIELDS = (INT, INT, INT, SETTLES)
+    request: int
+    subscription: int
+    level: int
+    #: Each [verb, token, ranges, delay_us or null, reason]; no ranges: all that is left of it.
+    items: list[list[Any]]
+
+
+@attrs.frozen
+class Settled(Frame):
+    """The answer to `Settle`: the items that did not count."""
+
+    TYPE = 24
+    FIELDS = (INT, FAILURES)
+    request: int
+    #: Each [index, code, message].
+    failures: list[list[Any]]
+
+
+@attrs.frozen
+class Revoke(Frame):
+    """Leases of a partition with smaller tokens are asked back; or, `lost`, those with this token
+    or a larger one are gone already."""
+
+    TYPE = 25
+    FIELDS = (INT, INT, INT, BOOL)
+    subscription: int
+    partition: int
+    token: int
+    lost: bool
+
+
 FRAMES: tuple[type[Frame], ...] = (
     Hello, Welcome, Produce, ProduceRecords, Acks, Failed, Credit, Results, Subscribe,
     Deliver, Ended, Grant, Unsubscribe, Fetch, Fetched, Admin, Reply, Ping, Pong, Goodbye,
+    Join, Lease, Settle, Settled, Revoke,
 )  # fmt: skip
 #: The kinds that may be longer than `SMALL_FRAME_BYTES`.
 BULK: frozenset[type[Frame]] = frozenset(
-    {Produce, ProduceRecords, Acks, Results, Deliver, Fetched, Admin, Reply}
-)
+    {
+        Produce, ProduceRecords, Acks, Results, Deliver, Fetched, Admin, Reply, Lease, Settle,
+        Settled,
+    }
+)  # fmt: skip
 #: What a client sends: its fields come from a program, and one that is wrong ends the session.
 _OF_CLIENTS: frozenset[type[Frame]] = frozenset(
     {
         Hello, Produce, ProduceRecords, Subscribe, Grant, Unsubscribe, Fetch, Admin, Ping, Pong,
-        Goodbye,
+        Goodbye, Join, Settle,
     }
 )  # fmt: skip
 #: Kinds in which somebody's own maps and values travel: what we would refuse is not sent.
-_CHECKED_OUT: frozenset[type[Frame]] = frozenset({Hello, Welcome, Failed, Ended, Admin, Reply})
+_CHECKED_OUT: frozenset[type[Frame]] = frozenset(
+    {Hello, Welcome, Failed, Ended, Admin, Reply, Join}
+)
 
 _ARRAY = 0x80
+#: The byte before a type that has one of its own, as CBOR has it from 24 on.
+_LONG = 24
 _NAMES: dict[type[Frame], tuple[str, ...]] = {
     cls: tuple(field.name for field in attrs.fields(cls))  # type: ignore[arg-type]
     for cls in FRAMES
 }
-#: The first two bytes of each kind: the array's head and the type.
+#: How each kind begins: the array's head and the type, two bytes, or three from type 24 on.
 _HEADS: dict[bytes, type[Frame]] = {
-    bytes([_ARRAY + 1 + len(cls.FIELDS), cls.TYPE]): cls for cls in FRAMES
+    bytes([_ARRAY + 1 + len(cls.FIELDS)]) + cbor.dumps(cls.TYPE): cls for cls in FRAMES
 }
 #: Nothing but numbers and strings inside: the array itself is the only container.
 _FLAT: frozenset[type[Frame]] = frozenset(
@@ -320,7 +408,11 @@ class _Shape(NamedTuple):
         for index, below in self.ints:
             if not 0 <= parts[index] < below:
                 return False
-        return all(check(parts[index]) for index, check in self.checks)
+        # A loop, since a generator costs as much as what most checks do.
+        for index, check in self.checks:  # noqa: SIM110
+            if not check(parts[index]):
+                return False
+        return True
 
 
 def _shapes(cls: type[Frame]) -> dict[tuple[type, ...], _Shape]:
@@ -386,7 +478,7 @@ def decode(data: bytes) -> Frame:
             the wrong number, type or range.
         FrameTooLarge: longer, or of more items, than a frame of its kind may be.
     """
-    cls = _HEADS.get(bytes(data[:2]))
+    cls = _HEADS.get(bytes(data[:2])) or _HEADS.get(bytes(data[:3]))
     if cls is None:
         raise RemoteProtocolError(_unknown(data))
     flat = cls in _FLAT
@@ -435,10 +527,14 @@ def _check_long(cls: type[Frame], data: bytes, flat: bool) -> None:
 
 def _unknown(data: bytes) -> str:
     """Why `data` does not begin as a frame does."""
-    if len(data) < 2 or not _ARRAY < data[0] < _ARRAY + 24 or data[1] >= 24:
+    number = data[1] if len(data) > 1 else _LONG
+    long = number == _LONG and len(data) > 2 and data[2] >= _LONG
+    if long:
+        number = data[2]
+    if not (long or number < _LONG) or not _ARRAY < data[0] < _ARRAY + 24:
         return "frame is no array that begins with its type"
     for cls in FRAMES:
-        if data[1] == cls.TYPE:
+        if number == cls.TYPE:
             fields = data[0] - _ARRAY - 1
             return f"{cls.__name__} frame has {fields} fields, it takes {len(cls.FIELDS)}"
-    return f"unknown frame type {data[1]}"
+    return f"unknown frame type {number}"

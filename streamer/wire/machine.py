@@ -68,9 +68,16 @@ _REQUESTS: tuple[Move, ...] = (
     frames.Subscribe,
     frames.Fetch,
     frames.Admin,
+    frames.Join,
 )
 #: What a client says about what is already under way.
-_UPKEEP: tuple[Move, ...] = (frames.Grant, frames.Unsubscribe, frames.Ping, frames.Pong)
+_UPKEEP: tuple[Move, ...] = (
+    frames.Grant,
+    frames.Unsubscribe,
+    frames.Settle,
+    frames.Ping,
+    frames.Pong,
+)
 _ANSWERS: tuple[Move, ...] = (
     frames.Acks,
     frames.Failed,
@@ -80,6 +87,9 @@ _ANSWERS: tuple[Move, ...] = (
     frames.Ended,
     frames.Fetched,
     frames.Reply,
+    frames.Lease,
+    frames.Settled,
+    frames.Revoke,
     frames.Ping,
     frames.Pong,
 )

@@ -20,6 +20,7 @@ _SCALARS = frozenset({str, bytes, bool, float, _NONE})
 _ACK = [int] * 6
 _RESULT = [int] * 4
 _REFUSAL = [str, str, bool, dict]
+_FAILURE = [int, str, str]
 _LEVELS = 3
 
 
@@ -92,6 +93,48 @@ def are_few(records: list[Any]) -> bool:
     return 1 <= len(records) <= RECORDS_MAX
 
 
+def are_ranges(values: list[Any]) -> bool:
+    """first, end, first, end, ...: half-open, not empty, ascending, apart from each other."""
+    if len(values) == 2:
+        # Nearly every lease and settle has one range.
+        first, end = values
+        return type(first) is int and type(end) is int and 0 <= first < end < INT_BELOW
+    if len(values) & 1 or any(type(value) is not int for value in values):
+        return False
+    if not values:
+        return True
+    if values[0] < 0 or values[-1] >= INT_BELOW:
+        return False
+    return all(map(int.__lt__, values, values[1:]))
+
+
+def are_settles(rows: list[Any]) -> bool:
+    """1 to 4096 of [verb, token, ranges, delay_us or null, reason]."""
+    if not are_few(rows):
+        return False
+    for row in rows:
+        if type(row) is not list or len(row) != 5:
+            return False
+        verb, token, ranges, delay_us, reason = row
+        if type(verb) is not int or type(token) is not int or type(reason) is not str:
+            return False
+        if not (0 <= verb < INT_BELOW and 0 <= token < INT_BELOW):
+            return False
+        if delay_us is not None and not (type(delay_us) is int and 0 <= delay_us < INT_BELOW):
+            return False
+        if type(ranges) is not list or not are_ranges(ranges):
+            return False
+    return True
+
+
+def are_failures(rows: list[Any]) -> bool:
+    """Each [index, code, message]."""
+    return all(
+        type(row) is list and [*map(type, row)] == _FAILURE and 0 <= row[0] < INT_BELOW
+        for row in rows
+    )
+
+
 class Kind(NamedTuple):
     """What a field may be: types, for integers a bound (from 0), for lists and maps a check."""
 
@@ -118,3 +161,6 @@ LIMITS = _kind("map to int", dict, check=are_limits)
 RECORDS = _kind(f"array of 1 to {RECORDS_MAX} records", list, check=are_few)
 ACKS = _kind("array of acks", list, check=are_acks)
 RESULTS = _kind("array of results", list, check=are_results)
+RANGES = _kind("array of ranges", list, check=are_ranges)
+SETTLES = _kind(f"array of 1 to {RECORDS_MAX} settles", list, check=are_settles)
+FAILURES = _kind("array of failures", list, check=are_failures)

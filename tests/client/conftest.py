@@ -41,6 +41,7 @@ from streamer.wire import frames
 from streamer.wire.credit import GrantWindow, SendWindow
 from streamer.wire.frames import Frame, Start
 from streamer.wire.machine import Connection, Role
+from tests.client.group_peer import GroupPeer
 
 DROP = "drop"
 DROP_AFTER = "drop after"
@@ -172,6 +173,8 @@ class Session:
             found = self.subscriptions.pop(frame.subscription, None)
             if found:
                 found[1].cancel()
+            else:
+                self.daemon.other(self, frame)
         elif isinstance(frame, frames.Admin):
             try:
                 self.say(frames.Reply(frame.request, self.daemon.admin(frame.verb, frame.args)))
@@ -183,6 +186,8 @@ class Session:
         elif isinstance(frame, frames.Goodbye):
             await trio.testing.wait_all_tasks_blocked()
             self.scope.cancel()
+        else:
+            self.daemon.other(self, frame)
 
     # ------------------------------------------------------------------------------- produce
 
@@ -314,6 +319,8 @@ class Daemon:
         #: What to do with a request to append; None is the usual.
         self.script: Callable[[Frame], Verdict] = lambda _: None
         self.end_subscription: Callable[[int], StreamerError | None] = lambda _: None
+        #: Called with whatever else comes.
+        self.other: Callable[[Session, Frame], None] = lambda *_: None
         self.refuse: StreamerError | None = None
         self.down = False
         self.mute = False
@@ -456,3 +463,9 @@ async def client(daemon: Daemon) -> AsyncIterator[Client]:
     """A client that is connected to it."""
     async with daemon.connect() as client:
         yield client
+
+
+@pytest.fixture
+async def peer(daemon: Daemon) -> GroupPeer:
+    """The daemon's half of one consumer group."""
+    return GroupPeer(daemon)

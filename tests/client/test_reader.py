@@ -140,7 +140,7 @@ async def test_positions_that_are_none(daemon, client) -> None:
 
 
 async def test_records_have_everything(daemon, client) -> None:
-    async with client.producer("s") as producer:
+    async with client.producer("s.delayed") as producer:
         await producer.send_batch(
             [
                 Record(b"a", key=b"k", timestamp_us=5, headers={"h": b"v"}, deliver_at_us=9),
@@ -148,7 +148,7 @@ async def test_records_have_everything(daemon, client) -> None:
             ]
         )
         await producer.send_batch([b"c", b"d"])
-    async with client.reader("s", follow=False) as reader:
+    async with client.reader("s.delayed", follow=False) as reader:
         one, two = [batch async for batch in reader]
     assert one.records == [
         Record(b"a", b"k", 5, {"h": b"v"}, 9),
@@ -156,7 +156,7 @@ async def test_records_have_everything(daemon, client) -> None:
     ]
     assert [r.timestamp_us for r in two.records] == [1_000_000] * 2
     assert two.values is two.values
-    assert (one.stream, one.partition, one.high_water) == ("s", 0, 4)
+    assert (one.stream, one.partition, one.high_water) == ("s.delayed", 0, 4)
 
 
 async def test_dictionaries_are_fetched_once(daemon, client) -> None:

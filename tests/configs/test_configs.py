@@ -88,7 +88,9 @@ def names(cls: type, *, without: tuple[str, ...] = ()) -> set[str]:
     return {field.name for field in attrs.fields(cls)} - set(without)
 
 
-def test_durable_shows_every_setting_of_every_section(durable: dict[str, Any]) -> None:
+def test_durable_shows_every_setting_of_every_section(
+    durable: dict[str, Any], registry: Registry
+) -> None:
     assert set(durable) == names(Config)
     for section in SECTIONS:
         cls = next(
@@ -98,6 +100,8 @@ def test_durable_shows_every_setting_of_every_section(durable: dict[str, Any]) -
         )
         assert isinstance(cls, type)
         assert set(durable[section]) == names(cls), section
+    own = names(registry.get_deliver(durable["deliver"]["stage"]).config)
+    assert set(durable["deliver"]) == own | {"stage"}
     [override] = durable["streams"]["override"]
     assert set(override) == names(StreamOverride)
 
@@ -122,7 +126,9 @@ def test_the_comments_say_what_the_classes_say(registry: Registry) -> None:
     for field in attrs.fields(attrs.resolve_types(Config)):
         if field.name in SECTIONS and isinstance(field.type, type):
             classes[field.name] = [field.type]
-    for place, stage in load_config(None, registry).pipelines[0].stages.items():
+    config = load_config(None, registry)
+    classes["deliver"] = [type(config.deliver.settings)]
+    for place, stage in config.pipelines[0].stages.items():
         classes[f"pipelines.{place}"] = [type(stage.settings)]
         classes[f"pipelines.{place}.channel"] = [ChannelConfig]
     seen = 0

@@ -212,10 +212,17 @@ async def test_varz(autojump_clock: Clock) -> None:
         varz = json.loads(json.dumps(site.daemon.varz()))
         assert (varz["uptime_s"], varz["ready"], varz["connections"]) == (2.0, True, 1)
         assert varz["listen"] == [UNIX, WS]
-        assert varz["streams"] == {
-            "s": {"partitions": 1, "records": 2, "bytes": varz["streams"]["s"]["bytes"]}
+        assert varz["streams"]["s"] == {
+            "storage": "disk",
+            "partitions": 1,
+            "records": 2,
+            "bytes": varz["streams"]["s"]["bytes"],
+            "dropped": 0,
         }
-        (pipeline,) = varz["pipelines"]
+        # What consumer groups leave behind has a stream and a pipeline of its own.
+        assert list(varz["streams"]) == ["__groups", "s"]
+        pipeline, own = varz["pipelines"]
+        assert own["name"] == "streamer"
         assert (pipeline["name"], pipeline["state"], pipeline["oldest_s"]) == (
             "default",
             "running",
@@ -225,7 +232,7 @@ async def test_varz(autojump_clock: Clock) -> None:
         metrics = varz["metrics"]
         assert metrics["sessions"] == 1
         assert metrics["sessions_accepted"] == 1
-        (latency,) = metrics["append_seconds"]
+        latency, _ = metrics["append_seconds"]
         assert latency["pipeline"] == "default"
         assert latency["value"]["total"] == 1
         assert {"p50_s", "p95_s", "p99_s", "p999_s", "max_s"} <= set(latency["value"])

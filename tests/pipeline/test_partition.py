@@ -14,6 +14,7 @@ from streamer.errors import DiskFull, OffsetOutOfRange, PartitionStopped
 from streamer.pipeline.disk import InlineDisk
 from streamer.pipeline.partition import Partition, TailCache
 from streamer.records import ProducerStamp
+from streamer.storage.memory import MemoryLog
 from streamer.storage.partition import Entry, LogSettings, LogState, PartitionLog
 from streamer.testing.memory_files import MemoryFiles
 
@@ -198,6 +199,61 @@ async def test_the_end_and_what_is_out_of_range() -> None:
     assert await partition.read(1, 100) is None
     with pytest.raises(OffsetOutOfRange):
         await partition.read(2, 100)
+
+
+# ------------------------------------------------------------------------------------- in memory
+
+
+class NoDisk:
+    """What is in memory must not come here."""
+
+    async def run(self, job: Any) -> Any:
+        raise AssertionError(f"{job} was sent to a thread")
+
+
+def open_in_memory(cache: TailCache | None = None, **settings: Any) -> Partition:
+    log = MemoryLog("m", LogSettings(**settings))
+    return Partition("s", 0, log, cache or TailCache(1 << 20), NoDisk())
+
+
+async def test_in_memory_nothing_goes_to_a_thread_or_to_the_tail_cache() -> None:
+    cache = TailCache(1 << 20)
+    partition = open_in_memory(cache)
+    append(partition, [b"0", b"1"], [b"2"])
+    assert (cache.bytes, len(partition.tail)) == (0, 0)
+    with trio.testing.assert_checkpoints():
+        result = await partition.read(1, 1 << 20)
+    assert result is not None
+    assert (result.first_offset, values_of(result.blob)) == (0, [b"0", b"1", b"2"])
+    with trio.testing.assert_checkpoints():
+        assert await partition.read(3, 100) is None
+    with pytest.raises(OffsetOutOfRange):
+        await partition.read(4, 100)
+    assert await partition.run(lambda: 5) == 5
+
+
+async def test_in_memory_a_reader_that_falls_behind_is_told_where_it_begins() -> None:
+    partition = open_in_memory(memory_bytes=1_000)
+    for number in range(50):
+        append(partition, [b"%d" % number])
+    with pytest.raises(OffsetOutOfRange) as caught:
+        await partition.read(0, 100)
+    first = caught.value.detail["first_offset"]
+    assert first == partition.log.first_offset == partition.log.dropped > 30
+    result = await partition.read(first, 1 << 20)
+    assert result is not None
+    assert values_of(result.blob) == [b"%d" % number for number in range(first, 50)]
+
+
+async def test_in_memory_a_pipeline_that_ends_stops_nothing() -> None:
+    partition = open_in_memory()
+    partition.log.plan_append([placed(partition, [b"not given back"], STAMP)])
+    assert partition.proposed.last(7) == (0, 0, 0)
+    partition.abandon("a stage failed")
+    assert (partition.next_offset, partition.proposed.last(7)) == (0, None)
+    append(partition, [b"a"])
+    assert partition.high_water == 1
+    await partition.settled()
 
 
 # --------------------------------------------------------------------------------------- waiting

@@ -369,7 +369,7 @@ async def test_what_a_stage_loses_at_the_drain_is_answered(autojump_clock: Clock
         valve.loses = True
         await peer.send(peer.batch([b"x"]))
         await trio.testing.wait_all_tasks_blocked()
-        (pipeline,) = site.daemon.pipelines
+        pipeline, _ = site.daemon.pipelines
         pipeline.close()
         assert await outcomes(peer, 1) == ["outcome_unknown"]
         assert pipeline.state is PipelineState.DRAINED

@@ -138,6 +138,36 @@ async def test_a_stream_that_could_not_be_made_is_made_later() -> None:
             assert streams.get("s").partition(0).high_water == 1
 
 
+IN_MEMORY = StreamSettings(partitions=2, storage="memory")
+
+
+async def test_a_stream_in_memory_is_known_and_empty_after_a_restart() -> None:
+    files = MemoryFiles()
+    async with opened(files, IN_MEMORY) as streams:
+        stream = await streams.ensure("s")
+        calls = files.calls
+        append(stream.partition(1), [b"a", b"b"])
+        assert files.calls == calls
+    async with opened(files, IN_MEMORY) as streams:
+        stream = streams.get("s")
+        assert stream.meta.storage == "memory"
+        assert [(p.in_memory, p.log.next_offset) for p in stream.partitions] == [(True, 0)] * 2
+
+
+async def test_a_stream_stays_where_it_was_made(capsys: pytest.CaptureFixture[str]) -> None:
+    files = MemoryFiles()
+    async with opened(files) as streams:
+        append((await streams.ensure("disk")).partition(0), [b"a"])
+    async with opened(files, IN_MEMORY) as streams:
+        assert streams.get("disk").partition(0).high_water == 1
+        assert not streams.get("disk").partition(0).in_memory
+        await streams.ensure("memory")
+        assert "config=memory" in capsys.readouterr().out
+    async with opened(files) as streams:
+        assert not (await streams.ensure("disk")).partition(0).in_memory
+        assert (await streams.ensure("memory")).partition(0).in_memory
+
+
 async def test_cancelled_while_it_is_made(autojump_clock: trio.testing.MockClock) -> None:
     files = MemoryFiles()
     async with opened(files) as streams:
@@ -277,6 +307,22 @@ async def test_a_floor_holds_retention_back() -> None:
         await streams.set_floor(streams.get("s"), "g", 0, 10)
         await streams.retain(10)
         assert 0 < partition.log.first_offset <= 10
+
+
+async def test_in_memory_age_is_looked_after_and_scrubbing_has_nothing_to_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = StreamSettings(log=LogSettings(retention_s=10), storage="memory")
+    async with opened(MemoryFiles(), settings) as streams:
+        partition = (await streams.ensure("s")).partition(0)
+        for second in range(20):
+            append(partition, [b"x"], now_us=second * 1_000_000)
+        await streams.retain(15_000_000)
+        assert (partition.log.first_offset, partition.log.dropped) == (5, 0)
+        await streams.scrub()
+        assert await streams.offset_at(partition, 12_000_000) == 12
+    assert "segments removed" not in capsys.readouterr().out
+    assert partition.log.state is LogState.STOPPED
 
 
 async def test_closing_goes_on_past_a_log_that_cannot_be_closed() -> None:

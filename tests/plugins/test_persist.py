@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
@@ -23,6 +24,8 @@ from streamer import (
     StageContext,
 )
 from streamer.pipeline.channel import open_channel
+from streamer.pipeline.streams import StreamSettings
+from streamer.storage.partition import LogSettings
 from streamer.testing.memory_files import MemoryFiles
 from streamer.testing.stage_checks import check_stage, make_append, open_context, run_stage
 from streamer_plugins.ingest.group import STAGE as INGEST
@@ -184,3 +187,131 @@ async def test_it_passes_the_checks_of_every_stage(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     await check_stage(STAGE)
+
+
+# ------------------------------------------------------------------------------------- in memory
+
+
+@asynccontextmanager
+async def mixed_context(
+    files: MemoryFiles | None = None, memory_bytes: int = 1 << 20
+) -> AsyncGenerator[StageContext, None]:
+    """Streams whose names begin with "memory" are in memory."""
+    async with open_context(files) as context:
+        log = LogSettings(memory_bytes=memory_bytes)
+        memory = StreamSettings(storage="memory", log=log)
+        context.streams.settings = lambda name: (
+            memory if name.startswith("memory") else StreamSettings()
+        )
+        yield context
+
+
+def to_stream(stream: str, *numbers: int) -> list[Append]:
+    appends = [make_append(number) for number in numbers]
+    for append in appends:
+        append.stream = stream
+    return appends
+
+
+def streams_of(commit: Commit) -> set[str]:
+    return {proposal.partition.stream for proposal in commit.proposals}
+
+
+async def test_in_memory_the_level_is_accepted_and_no_call_reaches_the_disk() -> None:
+    files = MemoryFiles()
+    async with mixed_context(files) as context:
+        proposals = await proposals_of(context, to_stream("memory", *range(10)))
+        calls = files.calls
+        for fsync in ("group", "interval", "never"):
+            (commit,) = await persist(context, proposals, fsync=fsync)
+            assert commit.level is AckLevel.ACCEPTED
+            assert commit.nbytes == sum(p.nbytes for p in commit.proposals)
+            # New ones, and then the same again.
+            proposals = await proposals_of(context, to_stream("memory", 12, 15))
+        assert files.calls == calls
+        (stream,) = context.streams.all()
+        assert stream.partitions[0].high_water == 18
+        for name in ("persist_commits", "persist_bytes"):
+            assert context.stats.counter(name, "", pipeline="checks").value == 0
+
+
+async def test_a_mixed_lot_is_two_commits_and_memory_does_not_wait_for_the_disk() -> None:
+    async with mixed_context() as context:
+        appends = [*to_stream("disk", 2, 3), *to_stream("memory", 5, 6), *to_stream("disk", 8)]
+        proposals = await proposals_of(context, appends)
+        first, second = await persist(context, proposals)
+        assert (first.level, streams_of(first)) == (AckLevel.ACCEPTED, {"memory"})
+        assert (second.level, streams_of(second)) == (AckLevel.SYNCED, {"disk"})
+        assert (records([first]), records([second])) == (4, 7)
+        counter = context.stats.counter("persist_commits", "", pipeline="checks")
+        assert counter.value == 1
+
+
+async def test_a_disk_that_fails_does_not_take_memory_along() -> None:
+    files = MemoryFiles()
+    async with mixed_context(files) as context:
+        disk, memory = to_stream("disk", 2), to_stream("memory", 5)
+        proposals = await proposals_of(context, [*disk, *memory])
+        files.fail_next("sync", errno.EIO)
+        (commit,) = await persist(context, proposals)
+        assert streams_of(commit) == {"memory"}
+        assert isinstance(disk[0].ack.outcomes[0], OutcomeUnknown)
+        again = await proposals_of(context, to_stream("memory", 8))
+        assert records(await persist(context, again)) == 3
+
+
+async def test_what_leaves_memory_is_counted() -> None:
+    async with mixed_context(memory_bytes=500) as context:
+        proposals = await proposals_of(context, to_stream("memory", *range(2, 60, 3)))
+        await persist(context, proposals)
+        log = proposals[0].partition.log
+        assert log.next_offset == 60
+        assert log.dropped == log.first_offset > 40
+        counter = context.stats.counter("persist_dropped", "", pipeline="checks")
+        assert counter.value == log.dropped
+
+
+async def test_in_memory_a_duplicate_is_acked_after_its_original_at_the_same_level() -> None:
+    async with mixed_context() as context:
+        original, again = to_stream("memory", 5, 5)
+        proposals = await proposals_of(context, [original, again])
+        assert [p.entry is None for p in proposals] == [False, True]
+        (commit,) = await persist(context, proposals)
+        assert [p.waiters[0].offset for p in commit.proposals] == [0, 0]
+        assert commit.level is AckLevel.ACCEPTED
+        # Alone as well, when the original was committed long ago.
+        (commit,) = await persist(context, await proposals_of(context, to_stream("memory", 5)))
+        assert [waiter.duplicate for p in commit.proposals for waiter in p.waiters] == [True]
+        assert proposals[0].partition.high_water == 3
+
+
+async def test_in_memory_what_a_closed_log_refuses_is_answered() -> None:
+    async with mixed_context() as context:
+        appends = to_stream("memory", 5, 5)
+        proposals = await proposals_of(context, appends)
+        proposals[0].partition.log.plan_close().run()
+        assert await persist(context, proposals) == []
+        assert isinstance(appends[0].ack.outcomes[0], PartitionStopped)
+        assert isinstance(appends[1].ack.outcomes[0], Aborted)
+
+
+async def test_cancelled_while_the_ack_of_memory_waits_no_write_is_left_planned() -> None:
+    async with mixed_context() as context:
+        lot = [*to_stream("disk", 2), *to_stream("memory", 2)]
+        proposals = await proposals_of(context, lot)
+        head, receive = open_channel(10, 1 << 20)
+        send, out = open_channel(1, 1 << 20)
+        async with trio.open_nursery() as nursery:
+            await send.send(Commit([], AckLevel.SYNCED, 1))
+            for proposal in proposals:
+                await head.send(proposal)
+            nursery.start_soon(STAGE.factory(LogConfig(), context), receive, send)
+            await wait_all_tasks_blocked()
+            assert out.statistics().senders_waiting == 1
+            disk, memory = (proposal.partition for proposal in proposals)
+            assert (disk.high_water, memory.high_water) == (0, 3)
+            nursery.cancel_scope.cancel()
+        for partition in (disk, memory):
+            partition.abandon("it was cancelled")
+            partition.log.check_writable()
+            assert partition.next_offset == partition.high_water

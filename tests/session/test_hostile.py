@@ -122,7 +122,7 @@ async def test_mutated_frames(autojump_clock: Clock, site: Site, honest: Peer) -
     ("frame", "code", "says"),
     [
         (b"\xff" * 20, "protocol", "no array"),
-        (b"\x82\x17\x01", "protocol", "unknown frame type 23"),
+        (b"\x82\x00\x01", "protocol", "unknown frame type 0"),
         (b"\x83\x12\x01\x01", "protocol", "Ping frame has 2 fields, it takes 1"),
         (b"\x82\x12\x20", "protocol", "field token is not int"),
         (frames.encode(frames.Hello([1], "again")), "protocol", "Hello frame from the client"),

@@ -236,6 +236,9 @@ class Life:
         self.durable = 0
         #: Under way when the process ended: there or not.
         self.maybe: list[Written] = []
+        #: Other ends that the log may have while a recovery is unfinished, for want of room: what
+        #: was cut off in the cache alone is still on the disk, and a power cut brings it back.
+        self.ghosts: list[list[Written]] = []
         self.first_offset_max = 0
         self.sequences: dict[int, int] = {}
         self.number = 0
@@ -258,19 +261,24 @@ class Life:
 
     def _match(self, log: PartitionLog) -> None:
         """Which batches are there? They become the model's content."""
-        candidates = [*self.content, *self.maybe]
-        offset, count = 0, 0
-        while offset < log.next_offset:
-            offset += len(candidates[count].values)
-            count += 1
-        assert offset == log.next_offset, "a batch is there in part"
+        ends = [self.maybe, *self.ghosts]
+        counts = [_count([*self.content, *end], log.next_offset) for end in ends]
+        fits = [n for n, count in enumerate(counts) if count is not None]
+        assert fits, "a batch is there in part"
+        end, count = ends[fits[0]], counts[fits[0]]
+        assert count is not None
         assert count >= self.durable, f"{self.durable - count} durable batches are gone"
         if not self.power_cuts:
             assert count >= len(self.content), "a committed batch has not survived its process"
-        self.content, self.maybe = candidates[:count], []
+        taken = max(0, count - len(self.content))
+        if count != len(self.content):
+            ends = [end[taken:]] if taken else []
+        self.ghosts = ends
+        self.content, self.maybe = [*self.content, *end][:count], []
         # The rest of an unfinished recovery may still be lost.
         if log.durable_offset == log.next_offset:
             self.durable = count
+            self.ghosts = []
         self.power_cuts = 0
         self.sequences = {}
         for written in self.content:
@@ -329,6 +337,8 @@ class Life:
             raise Restart from error
         assert before == self.sequences
         self.content += new
+        # No append comes before the recovery is finished.
+        self.ghosts = []
         self._note_durable()
         self.check_end()
 
@@ -435,6 +445,15 @@ class Life:
         for producer, known in last.items():
             if known[2] >= log.first_offset:
                 assert log.producers.last(producer) == known
+
+
+def _count(batches: Sequence[Written], end_offset: int) -> int | None:
+    """How many of the batches are there where the log ends so; None if it cannot."""
+    offset, count = 0, 0
+    while offset < end_offset and count < len(batches):
+        offset += len(batches[count].values)
+        count += 1
+    return count if offset == end_offset else None
 
 
 @pytest.fixture

@@ -273,16 +273,26 @@ def test_damaged_metadata(files: MemoryFiles, directory: DataDirectory) -> None:
         {"producers": {"p": [1, 2, 3]}},
         {"producers": [1]},
         {"created": None},
+        {"storage": "tape"},
+        {"storage": None},
     ],
 )
 def test_metadata_with_a_bad_field(change: dict[str, Any]) -> None:
     content = sidecar.unpack("stream", META.to_bytes())
     with pytest.raises(StorageDamaged, match="bad field"):
         StreamMeta.from_bytes(sidecar.pack("stream", {**content, **change}))
+    if "storage" in change:
+        return
     for key in change:
         del content[key]
     with pytest.raises(StorageDamaged, match="bad field"):
         StreamMeta.from_bytes(sidecar.pack("stream", content))
+
+
+def test_a_stream_from_before_there_was_a_choice_is_on_the_disk() -> None:
+    content = sidecar.unpack("stream", META.to_bytes())
+    assert content.pop("storage") == "disk"
+    assert StreamMeta.from_bytes(sidecar.pack("stream", content)) == META
 
 
 def test_a_disk_at_fault(files: MemoryFiles, directory: DataDirectory) -> None:
@@ -312,6 +322,26 @@ def test_partitions_are_opened_by_number(kit: Any, directory: DataDirectory) -> 
             directory.open_partition("orders", number, LogSettings(), kit.codec)
     with pytest.raises(UnknownStream):
         directory.open_partition("nobody", 0, LogSettings(), kit.codec)
+
+
+def test_a_partition_in_memory_leaves_nothing_on_the_disk(
+    kit: Any, files: MemoryFiles, directory: DataDirectory
+) -> None:
+    directory.create_stream(attrs.evolve(META, name="presence", storage="memory"))
+    calls = [call for call in files.trace if not call.startswith(("exists", "read", "open"))]
+    for number in range(3):
+        log = directory.open_partition("presence", number, LogSettings(), kit.codec)
+        assert log.in_memory
+        assert (log.path, log.next_offset) == (f"partition {number} of 'presence' in memory", 0)
+        kit.append(log, [b"a"])
+        kit.close(log)
+    with pytest.raises(UnknownPartition, match="has partitions 0 to 2, not 3"):
+        directory.open_partition("presence", 3, LogSettings(), kit.codec)
+    changes = [call for call in files.trace if not call.startswith(("exists", "read", "open"))]
+    assert changes == calls
+    assert files.listdir("/srv/data/streams/presence") == ["stream"]
+    again = DataDirectory.open_partition
+    assert again(directory, "presence", 0, LogSettings(), kit.codec).next_offset == 0
 
 
 # -------------------------------------------------------------------------------- dictionaries

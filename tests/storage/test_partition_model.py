@@ -119,6 +119,69 @@ def restart(life: Any, seed: int) -> None:
     checkpoint_records=1,
     rewrite_whole_bytes=0,
 )
+# A sync fails, the next process has no room to write the tail again, and its pages leave the cache
+# before it has: what was appended behind them was lost with them at the next start.
+@example(
+    plan=[
+        ("group", [3, 3, 1, 2, 0, 2, 0, 2], False),
+        ("fail", "sync", errno.ENOSPC),
+        ("capacity", 158),
+        ("append", [6, 6], True, 1),
+        ("evict",),
+        ("room",),
+        ("append", [3, 5, 2, 3], True, 2),
+    ],
+    seed=40244,
+    segment_bytes=3000,
+    index_bytes=300,
+    retention_bytes=1000,
+    checkpoint_records=1000,
+    rewrite_whole_bytes=0,
+)
+# What a full disk took of the first append is cut off, and that sync fails: the file is empty in
+# the cache and not on the disk, and a power cut brought back what a start had said was not there.
+@example(
+    plan=[
+        ("write back", 3),
+        ("capacity", 300),
+        ("fail", "sync", errno.EIO),
+        ("append", [1, 1, 1, 1], True, 1),
+        ("room",),
+        ("power", 4),
+    ],
+    seed=0,
+    segment_bytes=10**6,
+    index_bytes=300,
+    retention_bytes=0,
+    checkpoint_records=1000,
+    rewrite_whole_bytes=0,
+)
+# The same with a next start that has no room to write the tail again: until it is written, what was
+# cut off in the cache alone may come back. That is no fault of the log, the model did not know it.
+@example(
+    plan=[
+        ("die", 1, None),
+        ("group", [3, 2, 1], False),
+        ("die", 29, 38511),
+        ("fail", "sync", errno.ENOSPC),
+        ("append", [1, 2, 6], False, 3),
+        ("write back", 47798),
+        ("sync",),
+        ("group", [0, 3, 1], False),
+        ("close",),
+        ("capacity", 229),
+        ("fail", "sync", errno.ENOSPC),
+        ("append", [1, 2, 5, 1], False, 1),
+        ("die", 0, 37948),
+        ("group", [1, 2, 2], False),
+    ],
+    seed=8922,
+    segment_bytes=3000,
+    index_bytes=1,
+    retention_bytes=0,
+    checkpoint_records=7,
+    rewrite_whole_bytes=600,
+)
 def test_a_log_is_a_list(
     make_life: Callable[..., Any], plan: list[tuple[Any, ...]], seed: int, **sizes: int
 ) -> None:

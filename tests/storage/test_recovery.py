@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamer.batch import Codec
-from streamer.errors import DiskFull, PartitionDamaged, PartitionStopped, StorageError
+from streamer.errors import Aborted, DiskFull, PartitionDamaged, PartitionStopped, StorageError
 from streamer.records import ProducerStamp, Record
 from streamer.storage import sidecar
 from streamer.storage.partition import Entry, LogState, ProducerTable
@@ -278,6 +278,47 @@ def test_a_pending_rewrite_survives_an_append_that_does_not(kit: Any, files: Mem
     assert kit.open(files).recovery.clean
 
 
+def test_a_tail_that_left_the_cache_before_it_was_written_again_is_not_appended_to(
+    kit: Any, files: MemoryFiles
+) -> None:
+    log = kit.open(files)
+    kit.append(log, [b"a" * 600], sync=False)
+    files.fail_next("sync")
+    with pytest.raises(PartitionStopped):
+        kit.append(log, [b"b" * 600])
+    files.kill()
+    capacity, files.capacity_bytes = files.capacity_bytes, files.used_bytes()
+    log = kit.open(files)
+    assert (log.durable_offset, log.next_offset) == (0, 2)
+    # The pages count as clean, though they were never written, and may go at any time.
+    files.evict()
+    files.capacity_bytes = capacity
+    with pytest.raises(PartitionStopped, match=r"preparing failed: .*changed after it was read"):
+        kit.append(log, [b"c"])
+    files.kill()
+    log = kit.open(files)
+    assert log.state is LogState.OPEN
+    kit.append(log, [b"c"])
+    assert kit.read(kit.open(files)) == [b"c"]
+
+
+def test_an_empty_segment_is_written_again_as_well(kit: Any) -> None:
+    for seed in range(100):
+        files = MemoryFiles()
+        log = kit.open(files)
+        files.write_back_with(random.Random(seed))
+        files.capacity_bytes = 300
+        files.fail_next("sync")
+        with pytest.raises(PartitionStopped, match="cutting off"):
+            kit.append(log, [b"a"], [b"b"], [b"c"], [b"d"])
+        files.kill()
+        assert files.size(FIRST) == 0
+        assert kit.open(files).next_offset == 0
+        # The first of them may be on the disk: it must not come back now.
+        files.power_cut(random.Random(seed))
+        assert kit.open(files).next_offset == 0
+
+
 def test_retention_leaves_alone_what_a_pending_rewrite_is_made_from(
     kit: Any, files: MemoryFiles
 ) -> None:
@@ -327,6 +368,28 @@ def test_a_sync_plan_whose_rewrite_fails_stops_the_log(kit: Any, files: MemoryFi
     plan = log.plan_sync()
     with pytest.raises(PartitionStopped):
         plan.run()
+
+
+@pytest.mark.parametrize("operation", ["open", "create"])
+def test_a_sync_plan_that_gets_no_file_handle_can_be_tried_again(
+    kit: Any, files: MemoryFiles, operation: str
+) -> None:
+    log = kit.open(files)
+    kit.append(log, [b"a"])
+    files.kill()
+    files.capacity_bytes = files.used_bytes()
+    log = kit.open(files)
+    files.capacity_bytes = 10**6
+    files.fail_next(operation, errno.EMFILE)
+    plan = log.plan_sync()
+    with pytest.raises(Aborted, match="no file handle") as caught:
+        plan.run()
+    log.failed(plan, caught.value)
+    plan = log.plan_sync()
+    plan.run()
+    log.synced(plan)
+    assert log.state is LogState.OPEN
+    assert kit.read(log) == [b"a"]
 
 
 @pytest.mark.parametrize("operation", ["listdir", "open", "read", "sync", "rename", "sync_dir"])

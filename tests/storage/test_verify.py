@@ -42,6 +42,18 @@ def verify(files: MemoryFiles) -> tuple[list[Finding], list[PartitionSummary]]:
     return findings, summaries
 
 
+def test_a_stream_in_memory_has_nothing_to_verify(kit: Any, files: MemoryFiles) -> None:
+    directory = filled(kit, files)
+    directory.create_stream(StreamMeta("presence", 2, storage="memory"))
+    kit.append(directory.open_partition("presence", 1, LogSettings(), kit.codec), [b"a"])
+    findings, summaries = verify(files)
+    assert findings == []
+    assert {summary.stream for summary in summaries} == {"a b", "orders"}
+    files.flip_bit(f"{ROOT}/streams/presence/stream", 30)
+    (finding,) = verify(files)[0]
+    assert (finding.kind, finding.stream) == (FindingKind.METADATA, "presence")
+
+
 def test_a_whole_directory(kit: Any, files: MemoryFiles) -> None:
     filled(kit, files)
     findings, summaries = verify(files)

@@ -44,6 +44,13 @@ def test_a_report_has_medians_and_every_repeat() -> None:
     assert headline(document).startswith("post: 500 records/s, 0.1 MB/s, p50 200 ms")
 
 
+def test_a_headline_has_the_second_figure_of_a_group() -> None:
+    run = Measurement(1000, 100_000, 1.0, extra={"single_records_per_s": 50.0})
+    assert "1,000 records/s, 0.1 MB/s, 50 records/s with an ack a record" in headline(
+        report("group", {}, [run])
+    )
+
+
 def test_what_could_not_be_measured_is_null() -> None:
     document = report("post", {}, [Measurement(10, 10, 1.0)])
     assert document["median"]["daemon_cpu_s"] is None

@@ -174,7 +174,7 @@ def test_an_address_in_use_is_named(daemon: OwnDaemon, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_a_benchmark_reports_what_it_measured(shell: Shell, workload: str) -> None:
-    some = {"batch": 50, "clients": 2, "in_flight": 3, "rate": 3000.0}
+    some = {"batch": 50, "clients": 2, "in_flight": 3, "rate": 3000.0, "single_records": 100}
     used = {name: some[name] for name in WORKLOADS[workload].options}
     arguments = ["bench", workload, "--json", "--records", "300", "--repeats", "2"]
     for name, value in used.items():
@@ -193,6 +193,7 @@ def test_a_benchmark_reports_what_it_measured(shell: Shell, workload: str) -> No
     assert document["peak_rss_bytes"]["client"] > 1e6
     timed = workload in ("produce", "single", "shared", "latency")
     assert (document["median"]["latency_ms"] is not None) == timed
+    assert ("single_records_per_s" in document["median"]) == (workload == "group")
 
 
 def test_a_benchmark_with_a_daemon_of_its_own_leaves_nothing_behind(

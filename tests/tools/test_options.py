@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
-from streamer_tools.options import nbytes, position
+from streamer_tools.options import duration, nbytes, position
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,25 @@ def test_sizes(text: str, expected: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="no number of bytes"):
         nbytes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10", 10), ("1.5", 1.5), ("500ms", 0.5), ("10s", 10), ("90m", 5400), ("2h", 7200),
+        ("1h30m", 5400), ("3d", 259200), ("0", 0),
+    ],
+)  # fmt: skip
+def test_durations(text: str, expected: float) -> None:
+    assert duration(text) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "s", "1w", "1 h", "h1", "1e3", "inf", "9" * 200])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is no time such as"):
+        duration(text)
+
+
+def test_a_duration_has_an_end() -> None:
+    with pytest.raises(click.BadParameter, match="36600 days"):
+        duration("36601d")

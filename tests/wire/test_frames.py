@@ -57,6 +57,13 @@ RESULTS = st.lists(
     | st.tuples(st.text(max_size=8), st.text(max_size=8), st.booleans(), MAPS).map(list),
     max_size=5,
 )
+RANGES = st.sets(UINT, max_size=6).map(lambda found: sorted(found)[: len(found) // 2 * 2])
+SETTLES = st.lists(
+    st.tuples(UINT, UINT, RANGES, st.none() | UINT, st.text(max_size=8)).map(list),
+    min_size=1,
+    max_size=4,
+)
+FAILURES = st.lists(st.tuples(UINT, st.text(max_size=8), st.text(max_size=8)).map(list), max_size=4)
 BY_KIND = {
     shapes.INT: UINT,
     shapes.MAYBE_INT: st.none() | UINT,
@@ -71,6 +78,9 @@ BY_KIND = {
     shapes.RECORDS: RECORDS,
     shapes.ACKS: ACKS,
     shapes.RESULTS: RESULTS,
+    shapes.RANGES: RANGES,
+    shapes.SETTLES: SETTLES,
+    shapes.FAILURES: FAILURES,
 }
 ANY_FRAME = st.one_of([st.builds(cls, *[BY_KIND[kind] for kind in cls.FIELDS]) for cls in FRAMES])
 
@@ -82,8 +92,17 @@ def sample(cls: type[Frame]) -> Frame:
         shapes.BOOL: False, shapes.BYTES: b"bytes", shapes.MAP: {"a": 1}, shapes.ANY: [1],
         shapes.VERSIONS: [1], shapes.LIMITS: {"frame_bytes": 1}, shapes.RECORDS: [[b"value"]],
         shapes.ACKS: [[1, 0, 5, 1, 1, 0]], shapes.RESULTS: [[0, 5, 1, 0]],
+        shapes.RANGES: [1, 3], shapes.SETTLES: [[1, 5, [1, 3], None, "why"]],
+        shapes.FAILURES: [[0, "lease_lost", "text"]],
     }  # fmt: skip
     return cls(*[values[kind] for kind in cls.FIELDS])
+
+
+def head_of(cls: type[Frame]) -> bytes:
+    """The array's head and the type."""
+    (head,) = (head for head, kind in frames._HEADS.items() if kind is cls)
+    assert frames.encode(sample(cls)).startswith(head)
+    return head
 
 
 def parts_of(frame: Frame) -> list[Any]:
@@ -120,9 +139,9 @@ def test_types_are_numbered_without_gaps() -> None:
     assert [cls.TYPE for cls in FRAMES] == list(range(1, len(FRAMES) + 1))
     for cls in FRAMES:
         assert len(cls.FIELDS) == len(attrs.fields(cls))  # type: ignore[arg-type]
-        # The array's head and the type are a byte each.
+        # The array's head is a byte, and the type one or two.
         assert len(cls.FIELDS) < 23
-        assert cls.TYPE < 24
+        assert cls.TYPE < 256
 
 
 @pytest.mark.parametrize("cls", FRAMES, ids=lambda cls: cls.__name__)
@@ -149,8 +168,17 @@ def test_frames_are_values(cls: type[Frame]) -> None:
         (b"\x98\x02\x12\x00", "no array"),
         (b"\x9f\x12\x00\xff", "no array"),
         (b"\x82\x00\x00", "unknown frame type 0"),
-        (b"\x82\x15\x00", "unknown frame type 21"),
-        (b"\x82\x17\x00", "unknown frame type 23"),
+        (b"\x82\x18\x1a\x00", "unknown frame type 26"),
+        (b"\x82\x18\xff\x00", "unknown frame type 255"),
+        # Numbers below 24 have one form, larger ones than 255 none.
+        (b"\x82\x18\x12\x00", "no array"),
+        (b"\x82\x18\x17\x00", "no array"),
+        (b"\x82\x18", "no array"),
+        (b"\x82\x19\x00\x12\x00", "no array"),
+        (b"\x82\x19\x01\x00\x00", "no array"),
+        (b"\x98\x03\x18\x18\x01\x80", "no array"),
+        (b"\x82\x18\x18\x00", "Settled frame has 1 fields, it takes 2"),
+        (b"\x84\x18\x19\x00\x00\x00", "Revoke frame has 3 fields, it takes 4"),
         (b"\x81\x12", "Ping frame has 0 fields, it takes 1"),
         (b"\x83\x12\x00\x00", "Ping frame has 2 fields, it takes 1"),
         (b"\x82\x12", "no CBOR of ours"),
@@ -210,6 +238,9 @@ def test_an_epoch_has_32_bits(epoch: int) -> None:
         frames.Subscribe(1, 1, "s", 0, frames.Start.OFFSET, 2**64, 1),
         frames.Fetch(1, "s", 0, frames.Start.OFFSET, 0, -1),
         frames.Grant(1, 2**63),
+        frames.Join(1, -1, "s", "g"),
+        frames.Settle(1, 1, -1, [[0, 5, [], None, ""]]),
+        frames.Settle(2**63, 1, 1, [[0, 5, [], None, ""]]),
     ],
     ids=repr,
 )
@@ -251,6 +282,80 @@ def test_results_that_are_refused(row: Any) -> None:
         frames.decode(frames.encode(frames.Results(0, 1, [*good, row])))
 
 
+_RANGES_WRONG: list[Any] = [
+    [1], [1, 1], [2, 1], [-1, 1], [0, 2**63], [1, 3, 3, 5], [1, 3, 2, 5], [4, 5, 1, 2],
+    [0, 1, 2], [True, 2], [0, True], [0, 1.0], ["0", 1], [0, None], [[0, 1]], [0, 1, 2, True],
+    [0, 1, -1, 3], [2**63, 2**63 + 1], [0, 1, 2, 2**63],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("ranges", _RANGES_WRONG, ids=repr)
+def test_ranges_that_are_refused(ranges: list[Any]) -> None:
+    for good in ([], [0, 1], [0, 1, 2, 2**63 - 1]):
+        lease = frames.Lease(1, 1, 0, 1, good, False, b"")
+        assert frames.decode(frames.encode(lease)) == lease
+    with pytest.raises(RemoteProtocolError, match="ranges is not array of ranges"):
+        frames.decode(frames.encode(frames.Lease(1, 1, 0, 1, ranges, False, b"")))
+    with pytest.raises(LocalProtocolError, match="items is not array of 1 to 4096 settles"):
+        frames.encode(frames.Settle(1, 1, 1, [[0, 1, ranges, None, ""]]))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        5, [], [0, 5, [], None], [0, 5, [], None, "", 0], [-1, 5, [], None, ""],
+        [2**63, 5, [], None, ""], [True, 5, [], None, ""], [None, 5, [], None, ""],
+        [0, -1, [], None, ""], [0, 2**63, [], None, ""], [0, "5", [], None, ""],
+        [0, 5, None, None, ""], [0, 5, {}, None, ""], [0, 5, [], -1, ""], [0, 5, [], 2**63, ""],
+        [0, 5, [], False, ""], [0, 5, [], 1.5, ""], [0, 5, [], None, None],
+        [0, 5, [], None, b"why"], {"verb": 0},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_settles_that_are_refused(row: Any) -> None:
+    # A verb that is not known is for the session to refuse, by itself and not with its frame.
+    good: list[Any] = [[4, 5, [], None, ""], [99, 2**63 - 1, [0, 1, 3, 5], 2**63 - 1, "why"]]
+    settle = frames.Settle(1, 1, 0, good)
+    assert frames.decode(frames.encode(settle)) == settle
+    wrong = frames.Settle(1, 1, 0, [*good, row])
+    with pytest.raises(LocalProtocolError, match="items is not array of 1 to 4096 settles"):
+        frames.encode(wrong)
+    with pytest.raises(RemoteProtocolError, match="items is not array of 1 to 4096 settles"):
+        frames.decode(cbor.dumps(parts_of(wrong)))
+
+
+@pytest.mark.parametrize("count", [0, RECORDS_MAX + 1])
+def test_settles_of_none_or_too_many_items(count: int) -> None:
+    frame = frames.Settle(1, 1, 0, [[0, 5, [], None, ""]] * count)
+    with pytest.raises(LocalProtocolError, match="array of 1 to 4096 settles"):
+        frames.encode(frame)
+    with pytest.raises(RemoteProtocolError, match="array of 1 to 4096 settles"):
+        frames.decode(cbor.dumps(parts_of(frame)))
+
+
+def test_a_verb_is_a_number() -> None:
+    frame = frames.Settle(1, 1, 0, [[int(frames.Verb.TERM), 5, [], None, ""]])
+    assert frames.decode(frames.encode(frame)) == frame
+    assert [int(verb) for verb in frames.Verb] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        5, [], [0, "code"], [0, "code", "text", {}], [-1, "code", "text"], [2**63, "code", "text"],
+        [True, "code", "text"], ["0", "code", "text"], [0, b"code", "text"], [0, "code", None],
+        {"index": 0},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_failures_of_settles_that_are_refused(row: Any) -> None:
+    good: list[Any] = [[0, "lease_lost", "text"], [4095, "bad_request", ""]]
+    assert frames.decode(frames.encode(frames.Settled(1, good)))
+    assert frames.decode(frames.encode(frames.Settled(1, [])))
+    with pytest.raises(RemoteProtocolError, match="failures is not array of failures"):
+        frames.decode(frames.encode(frames.Settled(1, [*good, row])))
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -281,6 +386,10 @@ def test_values_that_are_not_plain_are_refused_both_ways(value: Any) -> None:
         frames.Admin(1, "\ud800", {}),
         frames.Admin(1, "verb", {"when": -(2**70)}),
         frames.Failed(None, "code", "text", False, False, {"why": {1: 2}}),
+        frames.Join(1, 1, "s", "g", {"backoff_s": {1.5}}),
+        frames.Join(1, 1, "s", "g", {"name": {1: 2}}),
+        frames.Join(1, 1, "s", "\ud800", {}),
+        frames.Join(1, 1, "s", "g" * SMALL_FRAME_BYTES, {}),
         frames.Subscribe(1, 1, "\udfff", 0, 0, 0, 1),
         frames.Failed(1, "code", "x" * SMALL_FRAME_BYTES, False, False, {}),
     ],
@@ -315,8 +424,7 @@ def test_a_refusal_of_every_record_fits_into_a_frame() -> None:
 def test_only_some_kinds_may_be_long(cls: type[Frame]) -> None:
     assert frames.bytes_max(cls, MIB) == (MIB if cls in BULK else SMALL_FRAME_BYTES)
     assert frames.bytes_max(cls, 10) == 10
-    head = frames.encode(sample(cls))[:2]
-    data = head + bytes(SMALL_FRAME_BYTES)
+    data = head_of(cls) + bytes(SMALL_FRAME_BYTES)
     error = RemoteProtocolError if cls in BULK else FrameTooLarge
     with pytest.raises(error):
         frames.decode(data)
@@ -324,7 +432,27 @@ def test_only_some_kinds_may_be_long(cls: type[Frame]) -> None:
         frames.decode(data[:SMALL_FRAME_BYTES])
 
 
-@pytest.mark.parametrize("cls", [frames.Produce, frames.Deliver, frames.Fetched])
+def test_a_settle_of_all_that_may_be_and_its_failures_fit_into_a_frame() -> None:
+    items = [[1, 2**62 + n, [n, n + 1, 2**40, 2**41], 10**9, "r" * 200] for n in range(RECORDS_MAX)]
+    settle = frames.Settle(1, 1, 1, items)
+    data = frames.encode(settle)
+    assert SMALL_FRAME_BYTES < len(data) < 1 * MIB
+    assert frames.decode(data) == settle
+    text = "lease 4611686018427387904 is not held: it ran out, was settled or taken" + "." * 80
+    rows: list[list[Any]] = [[n, "lease_lost", text] for n in range(RECORDS_MAX)]
+    settled = frames.encode(frames.Settled(2**40, rows))
+    assert len(settled) < 1 * MIB
+    assert frames.decode(settled)
+
+
+def test_a_lease_of_every_other_record_of_a_large_batch_passes() -> None:
+    """A batch has at most 65,536 records, so its ranges stay below the items of a long frame."""
+    ranges = list(range(2**40, 2**40 + 65_536))
+    lease = frames.Lease(1, 2**62, 4095, 1, ranges, True, bytes(400 * KIB))
+    assert frames.decode(frames.encode(lease)) == lease
+
+
+@pytest.mark.parametrize("cls", [frames.Produce, frames.Deliver, frames.Fetched, frames.Lease])
 def test_long_bytes_pass(cls: type[Frame]) -> None:
     parts = parts_of(sample(cls))
     frame = cls(*parts[1:-1], bytes(MIB))
@@ -345,7 +473,7 @@ def test_small_items_do_not_become_much_memory(cls: type[Frame], filler: bytes) 
     number = MIB // len(filler)
     flood = b"\x9a" + number.to_bytes(4, "big") + filler * number
     for field in range(1, len(good)):
-        data = frames.encode(sample(cls))[:2] + b"".join(map(cbor.dumps, good[1:field])) + flood
+        data = head_of(cls) + b"".join(map(cbor.dumps, good[1:field])) + flood
         data += b"".join(map(cbor.dumps, good[field + 1 :]))
         tracemalloc.start()
         try:

@@ -51,9 +51,15 @@ SAMPLES: Mapping[Any, Frame] = {
     frames.Ping: frames.Ping(1),
     frames.Pong: frames.Pong(1),
     frames.Goodbye: GOODBYE,
+    frames.Join: frames.Join(1, 2, "s", "g"),
+    frames.Lease: frames.Lease(2, 7, 0, 1, [0, 1], True, b"batch"),
+    frames.Settle: frames.Settle(2, 2, 1, [[0, 7, [], None, ""]]),
+    frames.Settled: frames.Settled(2, []),
+    frames.Revoke: frames.Revoke(2, 0, 8, False),
 }
 REQUESTS = (
     frames.Produce, frames.ProduceRecords, frames.Subscribe, frames.Fetch, frames.Admin,
+    frames.Join,
 )  # fmt: skip
 
 
@@ -337,6 +343,17 @@ def test_a_request_that_crosses_a_goodbye_is_heard() -> None:
     client.receive(goodbye)
     with pytest.raises(LocalProtocolError):
         client.send(SAMPLES[frames.Produce])
+
+
+@pytest.mark.parametrize("state", [State.OPEN, State.LEAVING, State.LEFT])
+def test_what_is_held_can_be_settled_until_the_end(state: State) -> None:
+    """Whoever said goodbye: a lease that was handed out is settled, and that is answered."""
+    client, server = connection(C, state), connection(S, state)
+    assert server.receive(client.send(SAMPLES[frames.Settle])) == SAMPLES[frames.Settle]
+    for answer in (frames.Settled, frames.Revoke, frames.Lease):
+        assert client.receive(server.send(SAMPLES[answer])) == SAMPLES[answer]
+    server.receive(client.send(frames.Unsubscribe(2)))
+    assert client.state is server.state is state
 
 
 def test_hello_may_carry_what_this_version_does_not_know() -> None:

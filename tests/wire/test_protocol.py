@@ -16,11 +16,12 @@ from streamer import batch as batches
 from streamer import errors
 from streamer.batch import Batch, Codec, Header, parse, parse_placed
 from streamer.errors import BadBatch, ProtocolError, StreamerError
-from streamer.limits import BatchLimits, WireLimits
+from streamer.groups.settings import EDITABLE, GroupSettings
+from streamer.limits import MIB, BatchLimits, WireLimits
 from streamer.records import ProducerStamp, Record
 from streamer.session.admin import VERBS
 from streamer.wire import frames, shapes
-from streamer.wire.frames import BULK, FRAMES, Frame
+from streamer.wire.frames import BULK, FRAMES, Frame, Verb
 from streamer.wire.framing import LengthPrefixed
 from streamer.wire.machine import CROSSING, MOVES, Connection, Fatal, Role, State
 from streamer.wire.partitioner import partition_for
@@ -175,6 +176,22 @@ def test_every_admin_verb_is_specified() -> None:
     assert [row[0] for row in table(section("Admin verbs"))] == list(VERBS)
 
 
+def test_the_settings_of_groups_are_the_ones_in_force() -> None:
+    rows = table(section("Settings of members and groups"))
+    group = {row[0]: json.loads(row[3]) for row in rows if row[1] == "group"}
+    assert group == GroupSettings().to_plain()
+    member = {row[0]: json.loads(row[3]) for row in rows if row[1] == "member"}
+    wanted = {"name": "", "max_in_flight": 1000, "max_in_flight_bytes": 4 * MIB}
+    assert member == {**wanted, "batch_records": 0}
+    (edit,) = (row[2] for row in table(section("Admin verbs")) if row[0] == "group_edit")
+    assert re.findall(r"`(\w+)`", edit) == list(EDITABLE)
+
+
+def test_the_verbs_of_settles_are_specified() -> None:
+    rows = table(section("Settling"))
+    assert [(row[0], row[1]) for row in rows] == [(str(int(v)), v.name.lower()) for v in Verb]
+
+
 def test_links_lead_somewhere() -> None:
     headings = re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)
     anchors = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in headings}
@@ -210,19 +227,20 @@ def test_bytes_that_are_no_frame(case: dict[str, Any]) -> None:
     assert caught.value.code == case["error"]
 
 
-def test_a_session() -> None:
+@pytest.mark.parametrize(("name", "last"), [("session", "closed"), ("group-session", "left")])
+def test_a_session(name: str, last: str) -> None:
     ends = {role.value: Connection(role, WireLimits().frame_bytes) for role in Role}
-    for step in vectors("session"):
+    for step in vectors(name):
         data = bytes.fromhex(step["hex"])
         frame: Frame = frames.decode(data)
         assert type(frame).__name__ == step["frame"]
-        for name, end in ends.items():
-            if name == step["from"]:
+        for role, end in ends.items():
+            if role == step["from"]:
                 assert end.send(frame) == data
             else:
                 assert end.receive(data) == frame
             assert end.state.value == step["state"]
-    assert ends["client"].state is State.CLOSED
+    assert ends["client"].state.value == last
 
 
 @cases("framing")

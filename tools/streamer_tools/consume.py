@@ -2,7 +2,8 @@
 
 Rules: without `--follow` it ends at what was committed when it began to read. Several partitions
 are read one after the other, and side by side with `--follow`; within a partition the order holds.
-Nothing but values goes to standard output.
+Nothing but values goes to standard output. With `--group` it is a member of a group:
+`consume_group`.
 """
 
 from __future__ import annotations
@@ -27,21 +28,31 @@ if TYPE_CHECKING:
     "--from",
     "start",
     type=position,
-    default="earliest",
-    show_default=True,
     metavar="POSITION",
-    help="earliest, latest, an offset, or an ISO 8601 time (UTC where it names no zone).",
+    help="earliest, latest, an offset, or an ISO 8601 time (UTC where it names no zone)"
+    " [default: earliest]",
 )
 @click.option("--count", type=natural, help="Stop after so many records.")
 @click.option("--follow", is_flag=True, help="Wait for more at the end.")
+@click.option(
+    "--group", metavar="NAME", help="As a member of this group, which is made if need be."
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --group: at most so many records in a delivery.",
+)
 @url_option
 @json_option
 def command(
     stream: str,
     partition: int | None,
-    start: Position,
+    start: Position | None,
     count: int | None,
     follow: bool,
+    group: str | None,
+    batch: int | None,
     url: str,
     as_json: bool,
 ) -> None:
@@ -50,12 +61,29 @@ def command(
     The bytes are those that were sent; a record that `produce` marked as a file's last line
     without newline gets none, unless another record follows. --json writes a JSON object a record,
     with offset, time, key and headers; bytes that are no UTF-8 are in base64 there.
+
+    With --group it takes what the group is given, and acks each delivery once all of it is written
+    to standard output; what was not written (Ctrl-C, a reader that went away) is given back and
+    counts no attempt. Without --follow it ends once the group has done, here or elsewhere, all that
+    was committed when it began; until then it also takes what is newer. What others hold and what
+    waits for its next attempt is waited for.
     """
     import trio
 
     from streamer_tools.files import Output
 
-    trio.run(_consume, url, stream, partition, start, follow, Printer(Output(), as_json, count))
+    if group is not None:
+        if partition is not None or start is not None:
+            raise click.UsageError("--from and --partition are not for a group: see `group seek`")
+        from streamer_tools.consume_group import GroupPrinter, consume_group
+
+        printer = GroupPrinter(Output(), as_json, count)
+        trio.run(consume_group, url, stream, group, follow, batch or 0, printer)
+        return
+    if batch is not None:
+        raise click.UsageError("--batch is for --group")
+    begin = "earliest" if start is None else start
+    trio.run(_consume, url, stream, partition, begin, follow, Printer(Output(), as_json, count))
 
 
 class Printer:

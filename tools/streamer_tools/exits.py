@@ -31,7 +31,8 @@ class Exit(enum.IntEnum):
 
 MEANINGS: dict[Exit, str] = {
     Exit.OK: "done (also when the reader of standard output went away)",
-    Exit.FAILED: "failed: refused, or damage was found; the reason is on standard error",
+    Exit.FAILED: "failed: refused, damage was found, or a limit of a check is exceeded;"
+    " the reason is on standard error",
     Exit.USAGE: "the command line is wrong",
     Exit.UNAVAILABLE: "no daemon can be reached at the address",
     Exit.IO: "a file, the disk, standard output or (run) an address could not be used",

@@ -8,7 +8,6 @@ a plain sentence for what we know, a traceback for a bug.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 import click
 
 from streamer_tools.exits import MEANINGS, Exit, Told, told
+from streamer_tools.lazy import Lazy
 
 #: command: (module of `streamer_tools`, one line of help). The module's `command` is the command.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -28,32 +28,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "streams": ("streams", "List the streams and their partitions."),
     "queues": ("queues", "Show what waits in each pipeline, against its limits."),
     "peek": ("peek", "Show one record and the batch it is in."),
+    "groups": ("groups", "List the consumer groups: members, lag, what is out, what died."),
+    "lag": ("lag", "Show how far each group is behind, or check it against a limit."),
+    "group": ("group", "Show, make, change, pause, move or delete a consumer group."),
+    "dlq": ("dlq", "Look at the records that died, give them out again, or drop them."),
+    "schedule": ("schedule", "Records that are sent again and again, by a cron line."),
     "verify": ("verify", "Check every checksum of a data directory, offline."),
     "dict": ("dictionary", "Train a compression dictionary for a stream."),
     "bench": ("bench.command", "Measure throughput and latency on this machine."),
     "demo": ("demo", "Send a log file through a daemon of its own, and watch it."),
 }
-
-
-class Lazy(click.Group):
-    """A group whose commands are in a table like `COMMANDS`, imported when they are called."""
-
-    table: dict[str, tuple[str, str]]
-    attribute = "command"
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.table)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.table:
-            return None
-        module = importlib.import_module(f"streamer_tools.{self.table[cmd_name][0]}")
-        command: click.Command = module.command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry[1]) for name, entry in self.table.items()])
 
 
 class Cli(Lazy):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,6 +14,11 @@ import click
 DEFAULT_URL = "ws://127.0.0.1:4440"
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = r"(\d+(?:\.\d+)?)(ms|s|m|h|d)"
+#: Longer ones are in nobody's interest, and seconds stay exact.
+_DURATION_MAX_S = 100 * 366 * 86400.0
 
 _UNITS = {"k": 1024, "m": 1024**2, "g": 1024**3}
 
@@ -104,3 +110,24 @@ def nbytes(text: str) -> int:
     if not number.isdecimal():
         raise click.BadParameter(f"{text!r} is no number of bytes such as 4096, 64k or 16M")
     return int(number) * _UNITS.get(unit, 1)
+
+
+def duration(text: str) -> float:
+    """Seconds, of a time such as `10s`, `90m`, `2h`, `1h30m` or `3d`; a bare number is seconds.
+
+    Raises:
+        click.BadParameter: it is none, or more than a hundred years.
+    """
+    wrong = click.BadParameter(f"{text!r} is no time such as 500ms, 10s, 90m, 2h, 1h30m or 3d")
+    if len(text) > 100:
+        raise wrong
+    if re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
+        seconds = float(text)
+    elif re.fullmatch(f"(?:{_PART})+", text, re.ASCII):
+        parts = re.findall(_PART, text, re.ASCII)
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    else:
+        raise wrong
+    if seconds > _DURATION_MAX_S:
+        raise click.BadParameter(f"{text!r} is more than 36600 days, which is the most")
+    return seconds

@@ -4,6 +4,9 @@ Rules: lines go out in order, in batches, each acknowledged before the next is s
 thousands pays for its round trip, and what was acknowledged is known at any moment. A batch is
 never above what the daemon told as its limits. What a pipe brings goes out as it comes; nobody
 waits for a batch to fill. Memory is bounded by one chunk and one line.
+
+With a delay, lines go to the companion stream STREAM.delayed, each batch with the time when it is
+due: they are durable at once, and the daemon moves them when their time has come.
 """
 
 from __future__ import annotations
@@ -11,23 +14,32 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
-from streamer_tools.options import is_terminal, json_option, natural, print_json, url_option
+from streamer_tools.options import (
+    duration,
+    is_terminal,
+    json_option,
+    natural,
+    print_json,
+    url_option,
+)
 
 if TYPE_CHECKING:
-    from streamer.client import Producer
+    from streamer.client import Client, Producer
     from streamer.records import Receipt, Record
 
 #: A batch of so many lines makes a round trip cheap; more only adds to the daemon's latency.
 _BATCH_RECORDS = 4096
 #: A batch of so many bytes likewise.
 _BATCH_BYTES = 512 * 1024
+#: As for every producer: later than that is a mistake.
+_DELAY_S_MAX = 366 * 86_400
 
 
 @attrs.define
@@ -38,6 +50,8 @@ class Tally:
     nbytes: int = 0
     batches: int = 0
     begin: float | None = None
+    #: None: they are there at once.
+    delay_s: float | None = None
     #: Partition: (first offset, next offset).
     offsets: dict[int, tuple[int, int]] = attrs.field(factory=dict)
     level: str | None = None
@@ -56,20 +70,41 @@ class Tally:
 @click.argument("stream")
 @click.argument("file", default="-")
 @click.option("--partition", type=natural, help="Into this one.")
+@click.option(
+    "--delay",
+    "delay_s",
+    type=duration,
+    metavar="TIME",
+    help="Have them come so long after they were sent (10s, 90m, 2h, 3d).",
+)
 @url_option
 @json_option
-def command(stream: str, file: str, partition: int | None, url: str, as_json: bool) -> None:
+def command(
+    stream: str,
+    file: str,
+    partition: int | None,
+    delay_s: float | None,
+    url: str,
+    as_json: bool,
+) -> None:
     r"""Send the lines of FILE (or standard input) to STREAM, and say how many were acknowledged.
 
     A line is a record; only \n ends a line, everything else is part of it. A last line without
     newline is marked by the header streamer-no-newline, which `consume` honours: what goes in
     comes out, byte for byte. The stream is made if it is not there, also by an empty file.
+
+    With --delay the lines are durable at once, in STREAM.delayed, and come to STREAM when they are
+    due, in the order of their times and spread over its partitions.
     """
     import trio
 
     from streamer_tools.files import open_input
 
-    tally = Tally()
+    if delay_s is not None and partition is not None:
+        raise click.UsageError("--partition and --delay: what is delayed has no partition yet")
+    if delay_s is not None and delay_s > _DELAY_S_MAX:
+        raise click.UsageError("--delay: allowed are 366 days at most")
+    tally = Tally(delay_s=delay_s)
     try:
         with open_input(file) as descriptor, _progress(file, descriptor) as advance:
             trio.run(_produce, url, stream, partition, descriptor, tally, advance)
@@ -94,7 +129,7 @@ async def _produce(
     source = Input(descriptor)
     async with (
         connect(url) as client,
-        client.producer(stream, partition=partition, dictionary=True) as producer,
+        _producer(client, stream, partition, tally.delay_s) as producer,
     ):
         tally.begin = time.monotonic()
         limits, _ = client.limits
@@ -105,14 +140,43 @@ async def _produce(
         while chunk := await source.read():
             number = splitter.number + 1
             for values in batched(splitter.feed(chunk), records_max, bytes_max):
-                receipt = await _send(producer, values, number)
+                receipt = await _send(producer, _due(values, tally.delay_s), number)
                 tally.add(receipt, sum(map(len, values)) + len(values))
                 number += len(values)
             advance(len(chunk))
         last = splitter.end()
         if last is not None:
             marked = Record(last, headers={NO_NEWLINE: b""})
-            tally.add(await _send(producer, [marked], splitter.number), len(last))
+            sent = _due([marked], tally.delay_s)
+            tally.add(await _send(producer, sent, splitter.number), len(last))
+
+
+@asynccontextmanager
+async def _producer(
+    client: Client, stream: str, partition: int | None, delay_s: float | None
+) -> AsyncGenerator[Producer, None]:
+    from streamer.client.delays import DELAYED
+    from streamer.errors import BadRequest
+
+    if delay_s is not None:
+        if stream.endswith(DELAYED):
+            raise BadRequest(f"stream {stream!r} is where what is delayed waits already")
+        # A mistyped name is refused now, and not when they are due.
+        await client.stream(stream, create=True)
+        stream = stream + DELAYED
+    async with client.producer(stream, partition=partition, dictionary=True) as producer:
+        yield producer
+
+
+def _due(values: list[bytes] | list[Record], delay_s: float | None) -> list[bytes] | list[Record]:
+    """The same, as they are sent: with the time when they are due, if they are delayed."""
+    from streamer.records import Record
+
+    if delay_s is None:
+        return values
+    due_us = time.time_ns() // 1000 + round(delay_s * 1_000_000)
+    records = [value if isinstance(value, Record) else Record(value) for value in values]
+    return [attrs.evolve(record, deliver_at_us=due_us) for record in records]
 
 
 async def _send(producer: Producer, values: list[bytes] | list[Record], number: int) -> Receipt:
@@ -154,19 +218,23 @@ def _tell(stream: str, tally: Tally, seconds: float, as_json: bool) -> None:
     if as_json:
         print_json(_as_json(stream, tally, seconds))
         return
+    of = "" if tally.delay_s is None else f" of {stream}.delayed"
     where = ", ".join(
-        f"offsets {first} to {after - 1} of partition {partition}"
+        f"offsets {first} to {after - 1} of partition {partition}{of}"
         for partition, (first, after) in sorted(tally.offsets.items())
     )
     text = f"{stream}: {tally.records:,} records acknowledged"
     if tally.records:
         text += f" ({where}; {tally.level}; {tally.records / max(seconds, 1e-9):,.0f} records/s)"
+        if tally.delay_s is not None:
+            text += f", due {tally.delay_s:g} s after they were sent"
     click.echo(text)
 
 
 def _as_json(stream: str, tally: Tally, seconds: float) -> dict[str, Any]:
     return {
         "stream": stream,
+        **({} if tally.delay_s is None else {"delay_s": tally.delay_s}),
         "acked": tally.records,
         "bytes": tally.nbytes,
         "batches": tally.batches,

@@ -20,6 +20,8 @@ COLUMNS = (
     show.Column("records", "records", show.figure),
     show.Column("bytes", "bytes", show.size),
     show.Column("segments", "segments", show.figure),
+    show.Column("storage", "storage"),
+    show.Column("dropped", "dropped", show.figure),
     show.Column("pipeline", "pipeline"),
     show.Column("dictionary", "dictionary"),
 )
@@ -42,6 +44,7 @@ def command(url: str, as_json: bool) -> None:
     """List the streams and their partitions.
 
     `first` and `next` bound the offsets that are there; readers see what is below `high water`.
+    `dropped` are records that a stream in memory let go for want of room.
     A terminal shows the columns that fit; --json, or output to a pipe, has all of them.
     """
     from streamer_tools.asking import ask
@@ -63,6 +66,7 @@ def rows(streams: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
             yield {
                 **partition,
                 "name": stream["name"],
+                "storage": stream.get("storage"),
                 "pipeline": stream.get("pipeline"),
                 "dictionary": f"{dictionary:08x}" if dictionary else None,
                 "records": partition["high_water"] - partition["first_offset"],

@@ -8,6 +8,8 @@ Rules:
 - Nothing is acked at a level that its write has not reached; a failed write is answered, never
   forgotten, and takes everything proposed on top of it with it.
 - A failed sync is never tried again: nobody knows what is on the disk. The partition stops.
+- What goes to partitions that are in memory only needs no thread and no sync: it is committed
+  first, at the level `accepted`, and does not wait for what it came with.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import trio
 from streamer import (
     Aborted,
     AckLevel,
-    AppendPlan,
+    Batch,
     Commit,
     OutcomeUnknown,
     Partition,
@@ -34,6 +36,7 @@ from streamer import (
     StageContext,
     StagePlugin,
     StreamerError,
+    WritePlan,
     setting,
 )
 
@@ -60,8 +63,12 @@ class _Write:
 
     partition: Partition
     proposals: list[Proposal]
-    plan: AppendPlan
+    plan: WritePlan
     error: StreamerError | None = None
+
+    @property
+    def batches(self) -> list[Batch]:
+        return [p.entry.batch for p in self.proposals if p.entry]
 
     def carry_out(self, sync: bool) -> None:
         """In the disk thread: write, and sync."""
@@ -83,7 +90,22 @@ class _Persist:
         self._batches = stats.counter("persist_batches", "batches written", pipeline=name)
         self._bytes = stats.counter("persist_bytes", "bytes written", pipeline=name)
         self._failed = stats.counter("persist_failures", "writes that failed", pipeline=name)
+        self._dropped = stats.counter(
+            "persist_dropped", "records dropped from memory for want of room", pipeline=name
+        )
         self._latency = stats.latency("commit_seconds", "one commit to disk", pipeline=name)
+
+    def keep(self, proposals: Sequence[Proposal]) -> Commit:
+        """Take in proposals to partitions in memory; what they refuse is answered already."""
+        writes, done = self._plan(proposals)
+        for write in writes:
+            write.plan.run(False)
+            log = write.partition.log
+            dropped = log.dropped
+            write.partition.committed(write.plan, write.batches)
+            self._dropped.value += log.dropped - dropped
+            done += write.proposals
+        return self._commit(done, AckLevel.ACCEPTED)
 
     async def commit(self, proposals: Sequence[Proposal]) -> Commit:
         """Make proposals durable; those that it could not are answered already."""
@@ -101,9 +123,12 @@ class _Persist:
             for write in writes:
                 if self._finish(write):
                     done += write.proposals
+        return self._commit(done, self._level)
+
+    def _commit(self, done: Sequence[Proposal], level: AckLevel) -> Commit:
         # What waited for an earlier write is good only if no write took it back.
         good = [p for p in done if p.entry is not None or not self._refuse_stale(p)]
-        return Commit(good, self._level, sum(p.nbytes for p in good))
+        return Commit(good, level, sum(p.nbytes for p in good))
 
     def _plan(self, proposals: Sequence[Proposal]) -> tuple[list[_Write], list[Proposal]]:
         by_partition: dict[Partition, list[Proposal]] = {}
@@ -147,7 +172,7 @@ class _Persist:
             )
             self._fail(write.proposals, _answer(write.error))
             return False
-        batches = [p.entry.batch for p in write.proposals if p.entry]
+        batches = write.batches
         partition.committed(write.plan, batches)
         self._commits.value += 1
         self._batches.value += len(batches)
@@ -196,6 +221,11 @@ def _carry_out(writes: Sequence[_Write], sync: bool) -> None:
         write.carry_out(sync)
 
 
+async def _send(send: Sender[Commit], commit: Commit) -> None:
+    if commit.proposals:
+        await send.send(commit)
+
+
 def make(config: LogConfig, context: StageContext) -> Stage:
     interval_s = config.fsync_interval_s if config.fsync == "interval" else float("inf")
 
@@ -208,10 +238,13 @@ def make(config: LogConfig, context: StageContext) -> Stage:
                     proposals = await receive.receive_all(config.commit_bytes, until=sync_at)
                 except trio.EndOfChannel:
                     break
+                in_memory = [p for p in proposals if p.partition.in_memory]
+                if in_memory:
+                    # Before any write is planned: a plan must not wait for room behind us.
+                    await _send(send, persist.keep(in_memory))
+                    proposals = [p for p in proposals if not p.partition.in_memory]
                 if proposals:
-                    commit = await persist.commit(proposals)
-                    if commit.proposals:
-                        await send.send(commit)
+                    await _send(send, await persist.commit(proposals))
                 if trio.current_time() >= sync_at:
                     await persist.sync()
                     sync_at = trio.current_time() + interval_s

@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 import click
 
-from streamer_tools.options import checked_url, json_option
+from streamer_tools.options import checked_url, duration, json_option
 
 _WARM_UP_RECORDS = 1000
 _TRANSPORT = "ws"
@@ -55,6 +55,11 @@ WORKLOADS: dict[str, Defaults] = {
         64,
     ),
     "consume": Defaults("Read everything back, to Python values.", 1_000_000, ("batch",)),
+    "group": Defaults(
+        "As a member of a group: acks by the batch, then one by one.",
+        1_000_000,
+        ("batch", "in_flight", "single_records"),
+    ),
     "latency": Defaults("A steady --rate, timed from send to receive.", 25_000, ("rate",)),
 }
 
@@ -80,6 +85,7 @@ class Settings:
     clients: int = 1
     in_flight: int = 8
     rate: float = 5000.0
+    single_records: int = 200_000
 
     def check(self) -> None:
         """Refuse what a running daemon cannot be told.
@@ -129,6 +135,9 @@ def _options(defaults: Defaults) -> list[Any]:
         "rate": click.option(
             "--rate", type=click.FloatRange(min=1), default=5000, show_default=True,
             help="Records a second."),
+        "single_records": click.option(
+            "--single-records", type=positive, default=200_000, show_default=True,
+            help="Of the records, so many are acked one by one as well."),
     }  # fmt: skip
     return [
         click.option("--records", type=positive, default=defaults.records, show_default=True),
@@ -185,6 +194,55 @@ def limits(value_bytes: int, batch: int, directory: str | None, as_json: bool) -
     click.echo(json.dumps(document, indent=None if as_json else 2))
 
 
+@command.command("leases")
+@click.option("--leases", type=click.IntRange(min=1), default=1_000_000, show_default=True)
+@click.option("--partitions", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option(
+    "--ack-wait",
+    "ack_wait_s",
+    type=duration,
+    default="30m",
+    show_default=True,
+    metavar="TIME",
+    help="How long a lease lasts, by the run's own clock.",
+)
+@click.option(
+    "--waiting",
+    "waiting_s",
+    type=duration,
+    default="10m",
+    show_default=True,
+    metavar="TIME",
+    help="How long they all wait, by the run's own clock; below --ack-wait.",
+)
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
+@json_option
+def leases(
+    leases: int, partitions: int, ack_wait_s: float, waiting_s: float, repeats: int, as_json: bool
+) -> None:
+    """Very many deliveries out at once: their memory, their CPU while they wait, redelivery.
+
+    Runs the daemon's own structures without a daemon. Leases of one record each are handed out,
+    wait, are prolonged, run out, and are handed out again one by one and acked.
+    """
+    from streamer_tools.bench import leases as bench
+    from streamer_tools.bench import machine, results
+
+    plan = bench.Plan(leases, partitions, ack_wait_s, waiting_s)
+    plan.check()
+    runs = [results.rounded(run) for run in bench.measure(plan, repeats)]
+    document = {
+        "workload": "leases",
+        "settings": attrs.asdict(plan) | {"repeats": repeats},
+        "median": results.median(runs),
+        "repeats": runs,
+        "machine": machine.facts(Path(tempfile.gettempdir())),
+        "versions": machine.versions(),
+    }
+    click.echo(json.dumps(document, indent=None if as_json else 2))
+    click.echo(bench.headline(document), err=True)
+
+
 def measure(name: str, settings: Settings) -> dict[str, Any]:
     """Run a workload as often as asked; the document to print.
 
@@ -205,7 +263,7 @@ def measure(name: str, settings: Settings) -> dict[str, Any]:
     with _daemon(settings) as (url, pid):
         plan = workloads.Plan(
             url, pool, settings.records, settings.batch, settings.clients, settings.in_flight,
-            settings.rate, pid,
+            settings.rate, pid, settings.single_records,
         )  # fmt: skip
         click.echo(f"{name}: against {url}", err=True)
         # The first run would pay for loading code, on both sides.
@@ -233,7 +291,7 @@ def measure(name: str, settings: Settings) -> dict[str, Any]:
 async def _repeat(name: str, plan: Any, stream: str) -> Any:
     from streamer_tools.bench import workloads
 
-    if name == "consume":
+    if name in ("consume", "group"):
         await workloads.fill(plan, stream)
     run = await getattr(workloads, name)(plan, stream)
     return attrs.evolve(run, disk_bytes=await workloads.stored_bytes(plan.url, stream))

@@ -81,6 +81,11 @@ def median(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return merged
 
 
+def rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    """Figures of a run of its own kind, with as many digits as mean something."""
+    return {name: _rounded(value) for name, value in figures.items()}
+
+
 def report(
     workload: str,
     settings: Mapping[str, Any],
@@ -102,6 +107,8 @@ def headline(document: Mapping[str, Any]) -> str:
     """The report in one line, for a person."""
     found = document["median"]
     parts = [f"{found['records_per_s']:,.0f} records/s", f"{found['mb_per_s']:,.1f} MB/s"]
+    if "single_records_per_s" in found:
+        parts.append(f"{found['single_records_per_s']:,.0f} records/s with an ack a record")
     if found["latency_ms"]:
         times = found["latency_ms"]
         parts.append(f"p50 {times['p50']:.3g} ms, p99 {times['p99']:.3g} ms")

@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from itertools import cycle, islice
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -21,8 +22,13 @@ from streamer.client import Client, Producer, connect
 from streamer_tools.bench.process import cpu_seconds
 from streamer_tools.bench.results import Measurement, latency_ms
 
+if TYPE_CHECKING:
+    from streamer.client import Consumer
+
 #: The client's own default, of requests under way in a partition.
 _IN_FLIGHT = 16
+#: The most records that a member of a group may hold.
+_HELD_MAX = 1_000_000
 
 
 @attrs.frozen
@@ -39,6 +45,8 @@ class Plan:
     #: Records a second (`latency`).
     rate: float
     daemon_pid: int | None = None
+    #: Records that are acked one by one (`group`); at most `records`.
+    single_records: int = 0
 
     def values(self) -> Iterator[bytes]:
         """All values of a run, one by one."""
@@ -176,6 +184,52 @@ async def consume(plan: Plan, stream: str) -> Measurement:
                     received += len(batch.values)
     assert received == plan.records, f"{received} records received, {plan.records} were sent"
     return watch.measurement(plan)
+
+
+async def group(plan: Plan, stream: str) -> Measurement:
+    """As a member of a group: a stream that `fill` filled, to Python values, acked by the delivery.
+
+    Then a part of it once more, by another group, one ack a record. The watch ends when the last
+    ack is on the daemon's disk.
+    """
+    single = min(plan.single_records, plan.records)
+    held = min(plan.in_flight * plan.batch, _HELD_MAX)
+    async with connect(plan.url) as client:
+        # A group's first member makes it, which is not what is timed.
+        for name in ("batches", "records"):
+            await client.admin("group_create", {"stream": stream, "group": name, "settings": {}})
+        with Watch(plan.daemon_pid) as watch:
+            async with client.consumer(stream, group="batches", max_in_flight=held) as consumer:
+                await _ack_deliveries(consumer, plan.records)
+        with Watch(plan.daemon_pid) as one_by_one:
+            async with client.consumer(stream, group="records", max_in_flight=held) as consumer:
+                await _ack_records(consumer, single)
+    extra = {"single_records_per_s": single / one_by_one.seconds}
+    for name, cpu_s in (("client", one_by_one.client_cpu_s), ("daemon", one_by_one.daemon_cpu_s)):
+        if cpu_s is not None:
+            extra[f"single_{name}_cpu_s"] = cpu_s
+    return attrs.evolve(watch.measurement(plan), extra=extra)
+
+
+async def _ack_deliveries(consumer: Consumer, records: int) -> None:
+    received = 0
+    async for delivery in consumer:
+        async with delivery:
+            received += len(delivery.values)
+        if received >= records:
+            break
+    await consumer.flush()
+    assert received == records, f"{received} records received, {records} were sent"
+
+
+async def _ack_records(consumer: Consumer, records: int) -> None:
+    received = 0
+    async for message in consumer.messages():
+        async with message:
+            received += 1
+        if received == records:
+            break
+    await consumer.flush()
 
 
 async def latency(plan: Plan, stream: str) -> Measurement:

@@ -1,0 +1,1 @@
+"""Stages that hand records out to consumer groups."""

@@ -1,0 +1,189 @@
+"""Records that wait in a companion STREAM.delayed, and are moved to STREAM when they are due.
+
+What waits stays on the disk: in memory is a bounded index of the near future, made anew by reading
+the log when it runs short (`groups.delays`). What has been moved is known by a progress of its own
+in the journal, so a start goes on where it was.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from streamer import (
+    DeliverContext,
+    OffsetOutOfRange,
+    Record,
+    Stream,
+    StreamerError,
+    batches_of,
+    partition_for,
+    records_of,
+)
+from streamer.groups.delays import DelayIndex
+from streamer.groups.progress import Progress
+from streamer_plugins.deliver.moves import BACKLOG_MAX, Moves
+from streamer_plugins.deliver.source import records_at
+
+SUFFIX = ".delayed"
+_READ_BYTES = 512 * 1024
+_MOVED_AT_ONCE = 500
+#: The wall clock may be set: nothing sleeps longer than that.
+_SLEEP_S = 1.0
+_RETRY_S = 1.0
+
+
+class Delayed:
+    """One companion stream; `number` is that of its progress in the journal."""
+
+    def __init__(
+        self,
+        number: int,
+        stream: Stream,
+        progress: Progress,
+        context: DeliverContext,
+        moves: Moves,
+        entries_max: int,
+    ) -> None:
+        self.number = number
+        self.stream = stream
+        self.progress = progress
+        self._context = context
+        self._moves = moves
+        self._partition = stream.partitions[0]
+        self._target = stream.name.removesuffix(SUFFIX)
+        #: All below it has been looked at.
+        self._position = self._partition.high_water
+        waiting = self._position - progress.cursor - progress.done.count
+        self.index = DelayIndex(entries_max, waiting=waiting, next_offset=self._position)
+        self._turn = 0
+        self._news = trio.Event()
+        self._partition.watchers.add(self._wake)
+
+    def _wake(self) -> None:
+        self._news.set()
+
+    def close(self) -> None:
+        self._partition.watchers.discard(self._wake)
+
+    async def run(self) -> None:
+        """Move what is due, until cancelled."""
+        while True:
+            self._news = trio.Event()
+            try:
+                await self._look_at_new()
+                if self.index.needs_scan(self._context.now_us()):
+                    await self._scan()
+                moved = await self._move()
+            except StreamerError as error:
+                self._context.log.warning(
+                    "delayed records cannot be moved", stream=self.stream.name, error=error.message
+                )
+                await trio.sleep(_RETRY_S)
+                continue
+            if not moved:
+                with trio.move_on_after(self._pause_s()):
+                    await self._news.wait()
+
+    def _pause_s(self) -> float:
+        wake_us = self.index.wake_us
+        if wake_us is None:
+            return float("inf")
+        return min(_SLEEP_S, max(0.0, (wake_us - self._context.now_us()) / 1_000_000))
+
+    async def _look_at_new(self) -> None:
+        async for offset, due_us in _Times(self, self._position, None):
+            self._position = offset + 1
+            self.index.add(offset, due_us)
+
+    async def _scan(self) -> None:
+        scan = self.index.begin_scan()
+        try:
+            async for offset, due_us in _Times(self, self.progress.cursor, scan.end):
+                if not self.progress.is_done(offset):
+                    scan.offer(offset, due_us)
+            scan.finish()
+        finally:
+            scan.abandon()
+
+    async def _move(self) -> bool:
+        """Decide on moves of what is due; whether there was anything."""
+        if self._moves.backlog > BACKLOG_MAX:
+            await trio.sleep(_SLEEP_S / 10)
+            return True
+        offsets = self.index.due(self._context.now_us(), _MOVED_AT_ONCE)
+        if not offsets:
+            return False
+        try:
+            target = await self._context.streams.ensure(self._target)
+            found = await self._records(offsets)
+        except BaseException:
+            self.index.put_back(offsets)
+            raise
+        for offset in offsets:
+            record = found.get(offset)
+            where = (self._target, self._place(target, record))
+            source = (self.stream.name, 0, offset, offset + 1)
+            self.progress.finish(offset, offset + 1, told=True)
+            self._moves.add(where, "delayed", self.number, source, {})
+        self.index.done(offsets)
+        return True
+
+    async def _records(self, offsets: list[int]) -> dict[int, Record]:
+        found: dict[int, Record] = {}
+        for offset in sorted(offsets):
+            if offset not in found:
+                near = {at for at in offsets if offset <= at < offset + _MOVED_AT_ONCE}
+                found |= await records_at(
+                    self.stream, 0, offset, max(near) + 1, self._context.limits
+                )
+        return found
+
+    def _place(self, target: Stream, record: Record | None) -> int:
+        """The partition of the target: by the key, else each in its turn."""
+        count = len(target.partitions)
+        if count > 1 and record is not None and record.key is not None:
+            return partition_for(record.key, count)
+        self._turn += 1
+        return self._turn % count
+
+
+class _Times:
+    """(offset, due time) of the records from an offset on, up to `end` or the end of the log."""
+
+    def __init__(self, delayed: Delayed, offset: int, end: int | None) -> None:
+        self._partition = delayed._partition
+        self._codec = delayed.stream.codec
+        self._offset = offset
+        self._end = end
+        self._ready: list[tuple[int, int]] = []
+
+    def __aiter__(self) -> _Times:
+        return self
+
+    async def __anext__(self) -> tuple[int, int]:
+        while not self._ready:
+            await self._read()
+        return self._ready.pop()
+
+    async def _read(self) -> None:
+        partition, start = self._partition, self._offset
+        end = partition.high_water if self._end is None else self._end
+        if start >= end:
+            raise StopAsyncIteration
+        try:
+            result = await partition.read(start, _READ_BYTES)
+        except OffsetOutOfRange:
+            if partition.log.first_offset <= start:
+                raise
+            self._offset = partition.log.first_offset
+            return
+        assert result is not None, "there is more below the high-water mark"
+        found: list[tuple[int, int]] = []
+        for batch in batches_of(result.blob, self._codec.limits):
+            columns, base = self._codec.decode(batch), batch.header.base_offset
+            for index, record in enumerate(records_of(columns, batch.header.base_timestamp_us)):
+                if start <= base + index < end:
+                    # One without a time has no reason to wait.
+                    found.append((base + index, record.deliver_at_us or 0))
+        self._offset = result.next_offset
+        self._ready = found[::-1]

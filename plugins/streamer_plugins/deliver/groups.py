@@ -1,0 +1,636 @@
+"""Deliver: consumer groups of all streams, their journal, and what goes with them.
+
+    log ─► Pump (one a group) ─► sessions ─► settles ─► Group, Ledger ─► Journal (`__groups`)
+                                                            └─► Moves ─► STREAM.dead, STREAM
+
+Rules: the state of all groups is in memory and changes on the event loop, in synchronous steps;
+the journal makes it durable behind, and a synced settle is answered only then. One task each for
+the journal, the timers, each group, each stream of delayed records, and the schedules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+
+from streamer import (
+    BadRequest,
+    DeliverContext,
+    DeliverPlugin,
+    NotAllowed,
+    PipelineDown,
+    Port,
+    Stream,
+    StreamerError,
+    UnknownGroup,
+    setting,
+)
+from streamer.groups.group import Group, Member
+from streamer.groups.journal import Entry, Known, KnownGroup
+from streamer.groups.ledger import Ledger
+from streamer.groups.progress import Progress
+from streamer.groups.ranges import size
+from streamer.groups.schedules import Schedules
+from streamer.groups.settings import GroupSettings, check_group_name
+from streamer.limits import STREAM_NAME_CHARS_MAX
+from streamer_plugins.deliver import letterbox
+from streamer_plugins.deliver.delayed import SUFFIX as DELAYED
+from streamer_plugins.deliver.delayed import Delayed
+from streamer_plugins.deliver.journal import STREAM, Journal
+from streamer_plugins.deliver.letterbox import Letterbox
+from streamer_plugins.deliver.membership import MemberOptions, Membership
+from streamer_plugins.deliver.moves import BACKLOG_MAX, Moves
+from streamer_plugins.deliver.pump import Pump
+from streamer_plugins.deliver.timetable import Timetable
+from streamer_plugins.deliver.verbs import answer
+
+_TICK_S = 0.1
+#: How long a start waits for moves that a crash left under way.
+_MOVES_S = 5.0
+#: How long a start waits for the journal: on a full disk, say.
+_START_S = 5.0
+#: Tokens: the start of the daemon above, what it has handed out below.
+_TOKEN_BITS = 43
+#: Names of progresses that are no group of anybody's.
+_OWN_DEAD, _OWN_DELAYED = "$dead", "$delayed"
+#: What the names of the daemon's own streams begin with.
+_OWN_PREFIX = "__"
+
+
+@attrs.frozen
+class GroupsConfig:
+    """Settings of the stage `groups`."""
+
+    groups_max: int = setting(1000, "Groups of all streams together.", min=1, max=100_000)
+    members_max: int = setting(10_000, "Members of all groups together.", min=1, max=1_000_000)
+    leases_max: int = setting(
+        1_000_000, "Leases out at once; at that, groups hand out nothing new.", min=1, max=10**8
+    )
+    schedules_max: int = setting(1000, "Recurring records.", min=1, max=100_000)
+    delayed_index: int = setting(
+        100_000,
+        "Delayed records of a stream in memory, the next that come due; the rest is on the disk.",
+        min=100,
+        max=10_000_000,
+    )
+
+
+class Deliver:
+    """The stage. Made anew after a crash; its state is what the journal has."""
+
+    def __init__(self, config: GroupsConfig, context: DeliverContext) -> None:
+        self.config = config
+        self.context = context
+        self.pumps: dict[tuple[str, str], Pump] = {}
+        self.letterboxes: dict[str, Letterbox] = {}
+        self.delayed: dict[str, Delayed] = {}
+        self.members: dict[int, Membership] = {}
+        self._numbers = 0
+        self._member_numbers = 0
+        self._token = 0
+        self._dirty: dict[tuple[int, int], tuple[Pump | None, Progress]] = {}
+        self._scopes: dict[int, trio.CancelScope] = {}
+        self._closing = trio.Event()
+        self._making = trio.Lock()
+        self._nursery: trio.Nursery
+        self.journal: Journal
+        self.moves: Moves
+        self.timetable: Timetable
+
+    # -------------------------------------------------------------------------------- lifetime
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        context = self.context
+        own = await context.streams.ensure(STREAM)
+        self.journal = Journal(
+            context,
+            own,
+            collect=self._collect,
+            committed=self._committed,
+            snapshot=self._snapshot,
+        )
+        own.holders["streamer"] = lambda _: self.journal.floor
+        known = await self.journal.load()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self.moves = Moves(context, nursery, self.journal.touch)
+                nursery.start_soon(self.journal.run)
+                nursery.start_soon(self._tick)
+                await self._take_over(known)
+                nursery.start_soon(self.timetable.run)
+                task_status.started()
+                await self._closing.wait()
+                self.journal.close()
+                await self.journal.finished.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._end()
+
+    def close(self) -> None:
+        self._closing.set()
+
+    def _end(self) -> None:
+        """Tell everybody; a crash ends here too."""
+        error = PipelineDown("consumer groups are down")
+        self.journal.fail(error)
+        self.moves.close()
+        for member in list(self.members.values()):
+            member.port.ended(error)
+        self.members.clear()
+        self.context.streams.opened = None
+        for pump in self.pumps.values():
+            pump.close()
+            # Until somebody knows better, retention keeps all.
+            pump.stream.holders.pop(pump.group.name, None)
+            self._forget_stats(pump)
+        for delayed in self.delayed.values():
+            delayed.close()
+
+    async def _take_over(self, known: Known) -> None:
+        """Begin where the journal ends."""
+        context = self.context
+        term = known.term + 1
+        self._token = term << _TOKEN_BITS
+        self.journal.add(["term", term])
+        schedules = Schedules(self.config.schedules_max)
+        for schedule in known.schedules.values():
+            schedules.put(schedule)
+        self.timetable = Timetable(schedules, context, self.journal, self.moves)
+        self._numbers = max(known.groups, default=0)
+        for group in known.groups.values():
+            if context.streams.has(group.stream):
+                self._load_group(group)
+            else:
+                context.log.warning(
+                    "the stream of a group is gone", stream=group.stream, group=group.name
+                )
+                self.journal.add(["gone", group.number])
+        await self.moves.load(known.targets)
+        # Tokens of an earlier start must not come again.
+        with trio.move_on_after(_START_S) as scope:
+            await self.journal.durable()
+        if scope.cancelled_caught:
+            # The daemon has more to do than wait for it, and starts this again.
+            raise PipelineDown(f"the journal of groups took nothing within {_START_S:g} s")
+        with trio.move_on_after(_MOVES_S):
+            await self.moves.settled()
+        context.streams.opened = self._stream_opened
+        for stream in context.streams.all():
+            self._stream_opened(stream)
+
+    def _load_group(self, known: KnownGroup) -> None:
+        stream = self.context.streams.get(known.stream)
+        if known.name in (_OWN_DEAD, _OWN_DELAYED):
+            self._open_own(stream, known.name, known.number, known.partition(0))
+            return
+        pump = self._open_group(
+            stream, known.name, known.settings, known.number, [0] * len(stream.partitions)
+        )
+        pump.group.paused = known.paused
+        now, now_us = trio.current_time(), self.context.now_us()
+        for number, partition in enumerate(stream.partitions):
+            progress = known.partition(number)
+            cursor = progress.cursor
+            if partition.in_memory:
+                # Its records are gone with the daemon that had them.
+                cursor = partition.log.first_offset
+            ledger = pump.group.new_ledger(number, cursor, now)
+            if not partition.in_memory:
+                ledger.load(progress.done.bounds, progress.retries(), now, now_us)
+            pump.group.ledgers[number] = ledger
+
+    # ---------------------------------------------------------------------------------- groups
+
+    def pump(self, stream: str, group: str) -> Pump:
+        """Raises:
+        UnknownGroup: there is none.
+        """
+        found = self.pumps.get((stream, group))
+        if found is None:
+            known = sorted(name for of, name in self.pumps if of == stream)
+            raise UnknownGroup(
+                f"stream {stream!r} has no group {group!r}, its groups are {known[:20] or 'none'}"
+            )
+        return found
+
+    async def make_group(self, stream: str, group: str, settings: GroupSettings) -> Pump:
+        """The group of that name, made if it is not there; durable when it returns.
+
+        Raises:
+            NotAllowed: there are as many as there may be.
+            StreamerError: the stream is not there and cannot be made.
+        """
+        check_group_name(group)
+        _check_stream(stream)
+        if group.startswith("$"):
+            raise BadRequest(f"group name {group!r}: those with '$' are the daemon's own")
+        self.context.appender.pipeline_of(stream)
+        pump = self.pumps.get((stream, group))
+        if pump is not None:
+            return pump
+        async with self._making:
+            found = await self.context.streams.ensure(stream)
+            self._check_up()
+            pump = self.pumps.get((stream, group))
+            if pump is not None:
+                return pump
+            if len(self.pumps) >= self.config.groups_max:
+                raise NotAllowed(f"there are {len(self.pumps)} groups, allowed are no more")
+            cursors = [
+                each.high_water if settings.start == "latest" else each.log.first_offset
+                for each in found.partitions
+            ]
+            self._numbers += 1
+            pump = self._open_group(found, group, settings, self._numbers, cursors)
+            self.journal.add(
+                self._entry(pump), *(["at", pump.number, n, at] for n, at in enumerate(cursors))
+            )
+            await self.journal.durable()
+            self.context.log.info("group made", stream=stream, group=group, **settings.to_plain())
+            return pump
+
+    def _check_up(self) -> None:
+        """Raises:
+        PipelineDown: the stage goes down, or has failed while somebody waited.
+        """
+        if self._closing.is_set() or self._nursery.cancel_scope.cancel_called:
+            raise PipelineDown("consumer groups are going down")
+
+    def _entry(self, pump: Pump) -> Entry:
+        group = pump.group
+        return [
+            "group",
+            pump.number,
+            group.stream,
+            group.name,
+            group.settings.to_plain(),
+            group.paused,
+        ]
+
+    def changed_settings(self, pump: Pump) -> None:
+        """A group was edited, paused or resumed."""
+        self.journal.add(self._entry(pump))
+        pump.wake()
+
+    def _open_group(
+        self,
+        stream: Stream,
+        name: str,
+        settings: GroupSettings,
+        number: int,
+        cursors: Sequence[int],
+    ) -> Pump:
+        group = Group(stream.name, name, settings, cursors, trio.current_time(), self.context.rng)
+        pump = Pump(
+            number,
+            group,
+            stream,
+            self.context,
+            next_token=self._next_token,
+            changed=self.news_of,
+        )
+        self.pumps[stream.name, name] = pump
+        stream.holders[name] = partial(self._held, group)
+        self._show_stats(pump)
+        scope = self._scopes[number] = trio.CancelScope()
+        self._nursery.start_soon(_run_in_scope, scope, pump.run)
+        return pump
+
+    def _held(self, group: Group, partition: int) -> int:
+        """The lowest offset that a group still needs, or what died of it and is yet to be read."""
+        cursor = group.ledgers[partition].cursor
+        return min(cursor, self.moves.lowest(group.stream, partition, cursor))
+
+    def _next_token(self) -> int:
+        self._token += 1
+        return self._token
+
+    async def delete_group(self, pump: Pump) -> None:
+        """Forget a group; its members are told."""
+        group = pump.group
+        for member in [each for each in self.members.values() if each.pump is pump]:
+            self._dismiss(member, UnknownGroup(f"group {group.name!r} was deleted"))
+        del self.pumps[group.stream, group.name]
+        pump.stream.holders.pop(group.name, None)
+        pump.close()
+        self._scopes.pop(pump.number).cancel()
+        self._forget_stats(pump)
+        for ledger in group.ledgers:
+            # What died of it before has died all the same.
+            self._bury(pump, ledger)
+            self._dirty.pop((pump.number, ledger.number), None)
+        self.journal.add(["gone", pump.number])
+        await self.journal.durable()
+
+    async def seek(self, pump: Pump, offsets: Mapping[int, int]) -> None:
+        """Have partitions of a group begin anew at offsets; what is out of them is lost.
+
+        Raises:
+            UnknownGroup: it was deleted while the offsets were looked up.
+        """
+        group = pump.group
+        if self.pump(group.stream, group.name) is not pump:
+            raise UnknownGroup(f"group {group.name!r} was deleted")
+        for number, offset in offsets.items():
+            old = group.ledgers[number]
+            self.journal.add(*self._news(pump.number, pump, old))
+            self._dirty.pop((pump.number, number), None)
+            self.moves.forget(pump.number, number)
+            old.recall()
+            fresh = group.new_ledger(number, offset, trio.current_time())
+            group.replace(fresh)
+            self.journal.add(["at", pump.number, number, offset])
+        pump.tell()
+        pump.wake()
+        await self.journal.durable()
+
+    # --------------------------------------------------------------------------------- members
+
+    def join(
+        self,
+        port: Port,
+        stream: str,
+        group: str,
+        options: Mapping[str, Any],
+        answer: Callable[[Any], None],
+    ) -> None:
+        try:
+            self._check_up()
+        except PipelineDown as error:
+            answer(error)
+        else:
+            self._nursery.start_soon(self._join, port, stream, group, dict(options), answer)
+
+    async def _join(
+        self,
+        port: Port,
+        stream: str,
+        group: str,
+        options: dict[str, Any],
+        answer: Callable[[Any], None],
+    ) -> None:
+        try:
+            own, asked = MemberOptions.split(options, port.name)
+            pump = await self.make_group(stream, group, GroupSettings.of(asked))
+            self._check_up()
+            # It may have been deleted while it was made.
+            pump = self.pump(stream, group)
+            pump.group.settings.check_same(asked)
+            if len(self.members) >= self.config.members_max:
+                raise NotAllowed(f"{len(self.members)} members of groups, allowed are no more")
+        except StreamerError as error:
+            answer(error)
+            return
+        except trio.Cancelled:
+            answer(PipelineDown("consumer groups are going down"))
+            raise
+        self._member_numbers += 1
+        member = Member(
+            self._member_numbers, own.name, port.peer, own.records_max, own.bytes_max, own.batch
+        )
+        membership = Membership(self, pump, member, port)
+        self.members[member.number] = membership
+        pump.ports[member.number] = port
+        pump.group.join(member)
+        answer(
+            (
+                membership,
+                {
+                    "settings": pump.group.settings.to_plain(),
+                    "partitions": len(pump.group.ledgers),
+                    "member": member.number,
+                },
+            )
+        )
+        pump.wake()
+
+    def _dismiss(self, membership: Membership, error: StreamerError) -> None:
+        membership.leave()
+        membership.port.ended(error)
+
+    async def ask(self, verb: str, args: dict[str, Any]) -> Any:
+        return await answer(self, verb, args)
+
+    # ------------------------------------------------------------------------------------- news
+
+    def news_of(self, pump: Pump, ledger: Ledger) -> None:
+        """A ledger has news for the journal."""
+        self._dirty[pump.number, ledger.number] = (pump, ledger)
+        self.journal.touch()
+
+    def _collect(self) -> list[Entry]:
+        dirty, self._dirty = self._dirty, {}
+        entries: list[Entry] = []
+        for (number, _), (pump, progress) in dirty.items():
+            entries += self._news(number, pump, progress)
+        # What died stands among the moves, and both in one commit.
+        return self.moves.take_news() + entries
+
+    def _news(self, number: int, pump: Pump | None, progress: Progress) -> list[Entry]:
+        retries: list[list[Any]] = []
+        partition = 0
+        if pump is not None and isinstance(progress, Ledger):
+            partition = progress.number
+            self._bury(pump, progress)
+            retries = progress.take_retry_news()
+        bounds = progress.take_news()
+        if pump is not None and pump.stream.partitions[partition].in_memory:
+            # Gone with the daemon, as its records are.
+            return []
+        return [["done", number, partition, bounds, retries]] if bounds or retries else []
+
+    def _bury(self, pump: Pump, ledger: Ledger) -> None:
+        group = pump.group
+        for dead in ledger.take_dead():
+            facts = {
+                "reason": dead.reason,
+                "group": group.name,
+                "attempts": dead.attempts,
+                "error": dead.error,
+                "first_us": dead.since_us,
+                "last_us": self.context.now_us(),
+            }
+            source = (group.stream, ledger.number, dead.first, dead.end)
+            where = (f"{group.stream}{letterbox.SUFFIX}", 0)
+            self.moves.add(where, "dead", pump.number, source, facts)
+
+    def _committed(self) -> None:
+        self.moves.durable()
+
+    def _snapshot(self) -> Iterable[Entry]:
+        yield ["term", self._token >> _TOKEN_BITS]
+        for pump in self.pumps.values():
+            yield self._entry(pump)
+            for ledger in pump.group.ledgers:
+                # Dead is done: where that is said, the move must be among the moves.
+                self._bury(pump, ledger)
+            for ledger in pump.group.ledgers:
+                yield from _progress_entries(pump.number, ledger.number, ledger)
+        companions: list[Letterbox | Delayed] = [
+            *self.letterboxes.values(),
+            *self.delayed.values(),
+        ]
+        for own in companions:
+            name = _OWN_DEAD if isinstance(own, Letterbox) else _OWN_DELAYED
+            yield ["group", own.number, own.stream.name, name, GroupSettings().to_plain(), False]
+            yield from _progress_entries(own.number, 0, own.progress)
+        yield from self.moves.snapshot()
+        yield from self.timetable.snapshot()
+
+    # ------------------------------------------------------------------------------------- time
+
+    async def _tick(self) -> None:
+        """Let leases run out, and retries come due."""
+        while True:
+            await trio.sleep(_TICK_S)
+            now, now_us = trio.current_time(), self.context.now_us()
+            leases = 0
+            for pump in self.pumps.values():
+                for ledger in pump.group.ledgers:
+                    leases += len(ledger.leases)
+                    if not ledger.timers:
+                        continue
+                    before = ledger.timers
+                    # One that runs out waits for another try: there are as many timers then.
+                    if pump.group.expire(ledger, now, now_us) or ledger.timers != before:
+                        self.news_of(pump, ledger)
+                        pump.wake()
+            held = leases >= self.config.leases_max or self.moves.backlog > BACKLOG_MAX
+            for pump in self.pumps.values():
+                if pump.held and not held:
+                    pump.wake()
+                pump.held = held
+                if pump.faults:
+                    pump.wake()
+            self.journal.give_up(now)
+
+    # ------------------------------------------------------------------------ companion streams
+
+    def _stream_opened(self, stream: Stream) -> None:
+        """A stream is there: those of our own are looked after from now on."""
+        name = stream.name
+        if name.endswith(letterbox.SUFFIX) and name not in self.letterboxes:
+            self._new_own(stream, _OWN_DEAD)
+        elif name.endswith(DELAYED) and name not in self.delayed:
+            self._new_own(stream, _OWN_DELAYED)
+
+    def _new_own(self, stream: Stream, name: str) -> None:
+        self._numbers += 1
+        settings = GroupSettings().to_plain()
+        self.journal.add(["group", self._numbers, stream.name, name, settings, False])
+        self._open_own(stream, name, self._numbers, Progress())
+
+    def _open_own(self, stream: Stream, name: str, number: int, known: Progress) -> None:
+        progress = Progress(known.cursor)
+        progress.done = known.done.copy()
+        stream.holders["streamer"] = lambda _: self._needed(stream.name, progress)
+        if name == _OWN_DEAD:
+            self.letterboxes[stream.name] = Letterbox(
+                number, stream, progress, self.context, self.journal, self.moves
+            )
+            return
+        delayed = self.delayed[stream.name] = Delayed(
+            number, stream, progress, self.context, self.moves, self.config.delayed_index
+        )
+        self._nursery.start_soon(delayed.run)
+
+    def _needed(self, stream: str, progress: Progress) -> int:
+        """The lowest offset of a companion stream that is still to be read."""
+        return min(progress.cursor, self.moves.lowest(stream, 0, progress.cursor))
+
+    # -------------------------------------------------------------------------------- for people
+
+    def health(self) -> list[str]:
+        found = []
+        for (stream, name), pump in self.pumps.items():
+            for index, (error, _) in pump.faults.items():
+                found.append(
+                    f"group {name!r} of stream {stream!r} cannot go on in partition {index}: "
+                    f"{error.message}"
+                )
+        return found
+
+    def _show_stats(self, pump: Pump) -> None:
+        group = pump.group
+
+        def gauge(name: str, help: str, read: Callable[[], float]) -> None:
+            stats = self.context.stats
+            stats.gauge(f"group_{name}", help, read, stream=group.stream, group=group.name)
+
+        gauge("in_flight", "records out to members", lambda: _sum(pump, "in_flight"))
+        gauge("retrying", "records that failed and come again", lambda: _sum(pump, "retrying"))
+        gauge("lag", "records that are not done", lambda: sum(lags(pump)))
+        gauge("members", "members", lambda: len(group.members))
+        for name, help in _COUNTS.items():
+            gauge(name, help, partial(getattr, group.counts, name))
+
+    def _forget_stats(self, pump: Pump) -> None:
+        self.context.stats.remove(stream=pump.group.stream, group=pump.group.name)
+
+
+_COUNTS = {
+    "delivered": "records handed out, since the start of the daemon",
+    "redelivered": "of those, again",
+    "acked": "records acked",
+    "failed": "attempts that failed: nack, time run out, session lost",
+    "dead": "records that went to the dead letters",
+    "late": "settles of what was not held any more",
+}
+
+
+def _check_stream(name: str) -> None:
+    """Judge whether groups may read a stream.
+
+    Raises:
+        NotAllowed: the journal of groups, or one whose dead letters would have no name.
+    """
+    if name.startswith(_OWN_PREFIX):
+        raise NotAllowed(f"stream {name[:40]!r}: groups do not read the daemon's own streams")
+    longest = STREAM_NAME_CHARS_MAX - len(letterbox.SUFFIX)
+    if len(name) > longest:
+        raise NotAllowed(
+            f"stream name of {len(name)} characters, with groups allowed are {longest}: its dead "
+            "letters need a name too"
+        )
+
+
+async def _run_in_scope(scope: trio.CancelScope, run: Callable[[], Any]) -> None:
+    with scope:
+        await run()
+
+
+def _sum(pump: Pump, name: str) -> int:
+    return sum(getattr(ledger, name) for ledger in pump.group.ledgers)
+
+
+def lags(pump: Pump) -> list[int]:
+    """By partition, how many records are not done."""
+    found = []
+    for ledger, partition in zip(pump.group.ledgers, pump.stream.partitions, strict=True):
+        first = max(ledger.cursor, partition.log.first_offset)
+        done = size(ledger.done.overlap(first, max(first + 1, partition.high_water)))
+        found.append(max(0, partition.high_water - first - done))
+    return found
+
+
+def _progress_entries(number: int, partition: int, progress: Progress) -> Iterable[Entry]:
+    yield ["at", number, partition, progress.cursor]
+    bounds = progress.done.bounds
+    for at in range(0, len(bounds), 20_000):
+        yield ["done", number, partition, bounds[at : at + 20_000], []]
+    if isinstance(progress, Ledger):
+        failed = progress.unfinished()
+        for at in range(0, len(failed), 1000):
+            yield ["done", number, partition, [], failed[at : at + 1000]]
+
+
+def make(config: GroupsConfig, context: DeliverContext) -> Deliver:
+    return Deliver(config, context)
+
+
+STAGE = DeliverPlugin(name="groups", config=GroupsConfig, factory=make)

@@ -1,0 +1,76 @@
+"""What a consumer asks for when it joins a group, and what it counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from streamer.errors import BadRequest
+from streamer.limits import MIB
+from streamer.records import AckLevel
+
+__all__ = ["ConsumerSettings", "ConsumerStatistics"]
+
+_IN_FLIGHT_MAX = 1_000_000
+_LEVELS = {AckLevel.ACCEPTED: 0, AckLevel.SYNCED: 1}
+
+
+@attrs.frozen
+class ConsumerStatistics:
+    """What became of a consumer's records, in records.
+
+    `nacked` includes those that were put to the dead letters, `late` is what was said too late to
+    count, and `held` what is held now.
+    """
+
+    delivered: int
+    acked: int
+    nacked: int
+    released: int
+    late: int
+    held: int
+
+
+@attrs.frozen
+class ConsumerSettings:
+    """What a member asks for; `group` are the settings that the group must have."""
+
+    max_in_flight: int = 1000
+    max_in_flight_bytes: int = 4 * MIB
+    batch_records: int = 0
+    name: str = ""
+    level: AckLevel = AckLevel.SYNCED
+    group: dict[str, Any] = attrs.Factory(dict)
+
+    def check(self) -> None:
+        """Raises BadRequest: a setting that cannot work."""
+        _check_int("max_in_flight", self.max_in_flight, 1, _IN_FLIGHT_MAX)
+        _check_int("max_in_flight_bytes", self.max_in_flight_bytes, 1, 256 * MIB)
+        _check_int("batch_records", self.batch_records, 0, _IN_FLIGHT_MAX)
+        if self.level not in _LEVELS:
+            allowed = [str(level) for level in _LEVELS]
+            raise BadRequest(f"level of a settle is {self.level}, allowed are {allowed}")
+
+    @property
+    def level_number(self) -> int:
+        return _LEVELS[self.level]
+
+    def options(self) -> dict[str, Any]:
+        """As a Join frame has them."""
+        options: dict[str, Any] = {
+            "max_in_flight": self.max_in_flight,
+            "max_in_flight_bytes": self.max_in_flight_bytes,
+            "batch_records": self.batch_records,
+            **{name: value for name, value in self.group.items() if value is not None},
+        }
+        if self.name:
+            options["name"] = self.name
+        if "backoff_s" in options:
+            options["backoff_s"] = list(options["backoff_s"])
+        return options
+
+
+def _check_int(name: str, value: int, low: int, high: int) -> None:
+    if type(value) is not int or not low <= value <= high:
+        raise BadRequest(f"{name} is {value!r}, allowed are {low} to {high}")

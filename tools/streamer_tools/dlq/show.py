@@ -1,0 +1,77 @@
+"""`streamer dlq show`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from streamer_tools import show
+from streamer_tools.options import json_option, natural, print_json, url_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamer.client import DeadLetter
+
+
+@click.command("show")
+@click.argument("stream")
+@click.argument("offset", type=natural)
+@click.option("--partition", type=natural, default=0, show_default=True, help="Of STREAM.dead.")
+@url_option
+@json_option
+def command(stream: str, offset: int, partition: int, url: str, as_json: bool) -> None:
+    """Show the dead letter at OFFSET of STREAM.dead: its value, and why it died.
+
+    One that was redriven or purged is gone from here; `peek STREAM.dead` still has it for as long
+    as the log keeps it. Control characters are escaped; --json has everything.
+    """
+    import trio
+
+    from streamer_tools.dlq.letters import letter_json
+
+    letter = trio.run(_find, url, stream, partition, offset)
+    if as_json:
+        print_json(letter_json(letter))
+        return
+    for line in lines(letter):
+        click.echo(line)
+
+
+async def _find(url: str, stream: str, partition: int, offset: int) -> DeadLetter:
+    from streamer.client import connect
+    from streamer.errors import OffsetOutOfRange
+
+    async with connect(url) as client, client.dead_letters(stream) as letters:
+        async for letter in letters:
+            if (letter.partition, letter.offset) == (partition, offset):
+                return letter
+    raise OffsetOutOfRange(
+        f"no dead letter of {stream} waits at offset {offset} of partition {partition}"
+    )
+
+
+def lines(letter: DeadLetter) -> Iterator[str]:
+    """What there is to say of a letter, a line each."""
+    record = letter.record
+    source = f"{letter.source_stream}, partition {letter.source_partition}"
+    shown = {
+        "letter": f"partition {letter.partition}, offset {letter.offset}",
+        "from": f"{source}, offset {letter.source_offset}",
+        "group": letter.group,
+        "reason": letter.reason,
+        "attempts": letter.attempts,
+        "error": show.printable(letter.error.encode(errors="backslashreplace")) or None,
+        "first out": show.moment(letter.first_us),
+        "died": show.moment(letter.last_us),
+        "redriven": f"{letter.redriven} times before" if letter.redriven else None,
+        "time": None if record.timestamp_us is None else show.moment(record.timestamp_us),
+        "key": None if record.key is None else show.printable(record.key),
+        "headers": show.headers_json(record.headers) if record.headers else None,
+        "size": f"{len(record.value):,} bytes",
+        "value": show.printable(record.value),
+    }
+    for name, value in shown.items():
+        if value is not None:
+            yield f"{name:<11}{value}"
