@@ -148,7 +148,8 @@ class KeyedLedger(Ledger):
             # A start has found it failed, and has not come by yet.
             return False
         retry = self.retries.get(offset)
-        if retry.tick is not None if retry is not None else offset not in self._parked:
+        waits = offset not in self._parked if retry is None else retry.tick is not None
+        if waits:
             return False
         key = self._keys.get(offset)
         return key is None or (key not in self._out and self._lines[key][0] == offset)

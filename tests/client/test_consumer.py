@@ -345,7 +345,7 @@ async def test_taken_back_is_lost(client, peer) -> None:
         peer.lease(1)
         peer.lease(1)
         async with await anext(consumer) as delivery:
-            peer.revoke(peer.tokens + 1, lost=True)
+            peer.revoke(delivery.token, lost=True)
             peer.lease(1)
             await idle()
             assert delivery.lost

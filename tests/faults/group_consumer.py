@@ -291,6 +291,7 @@ class Consumer:
         if fate == "slow" and attempt == 1:
             await trio.sleep(_SLOW * wait_s)
         elif fate == "hang" and attempt == 1:
+            self.notes.write("hang")
             time.sleep(_HANG * wait_s)  # noqa: ASYNC251
         else:
             await trio.sleep(self.rng.expovariate(1 / _WORK_S))

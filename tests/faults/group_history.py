@@ -7,7 +7,8 @@ Offsets and numbers are decimal, fields are separated by one space:
   `T begin TOKEN PARTITION OFFSET ATTEMPT KEY SEQUENCE`, the handler begins; `T end TOKEN PARTITION
   OFFSET`, it is through; `ack`, `nack`, `term`, `release`, that was asked of the daemon; `ok`,
   `lost` or `unknown`, the answer to that, where it was waited for; `T stall SINCE`, the whole
-  process stood still; `T started`; `T joined`; `T leaving`; `T die`, it is about to kill itself.
+  process stood still; `T hang`, it will until the next line; `T started`; `T joined`; `T leaving`;
+  `T die`, it is about to kill itself.
 - `driver.log`: `T kill LIFE`, before the signal; `T exit LIFE STATUS`; `T daemon-kill`;
   `T stall SINCE`, the driver itself stood still, so others may have.
 - `produced.log`: `T acked KEY SEQUENCE`.
@@ -99,7 +100,11 @@ class Life:
     def read(self, lines: Iterable[list[str]]) -> None:
         """Take over the lines of its file."""
         open_: dict[tuple[int, int, int], Handling] = {}
+        hang: float | None = None
         for at, what, *rest in lines:
+            if hang is not None:
+                self.stalls.append((hang, float(at)))
+            hang = float(at) if what == "hang" else None
             if what == "begin":
                 token, partition, offset, attempt, key, sequence = rest
                 handling = Handling(
@@ -117,9 +122,12 @@ class Life:
                 self.death = float(at)
             elif what == "leaving":
                 self.leaving = float(at)
-            elif what not in ("started", "joined"):
+            elif what not in ("started", "joined", "hang"):
                 token, partition, offset = map(int, rest)
                 _go_on(open_[token, partition, offset], what, float(at))
+        if hang is not None:
+            # It was killed before it came to.
+            self.stalls.append((hang, float("inf")))
 
 
 def _go_on(handling: Handling, what: str, at: float) -> None:

@@ -27,10 +27,10 @@ from tests.faults.group_history import LIFE_SUFFIX, PRODUCED_FILE
 MODES = ("shared", "ordered", "key")
 PARTITIONS = 3
 KEYS = 50
-CONSUMERS = 4
-ACK_WAIT_S = 2.0
 MAX_DELIVERIES = 5
 BACKOFF_S = (0.1, 0.2)
+#: How often a write is made to look as if it had been under way when the daemon was killed.
+_TEAR = 0.3
 _LOOK_S, _STALL_S = 0.1, 0.4
 
 
@@ -41,10 +41,11 @@ class Plan:
     seconds: float
     mode: str
     seed: int
-    rate: float = 200.0
     kill_every_s: float = 1.2
     daemon_every_s: float = 8.0
     poisons: int = 2
+    consumers: int = 4
+    ack_wait_s: float = 2.0
     #: How often a record comes whose handler costs seconds.
     every_s: dict[str, float] = attrs.Factory(
         lambda: {"hang": 6.0, "slow": 6.0, "fail": 6.0, "term": 2.0}
@@ -53,8 +54,22 @@ class Plan:
     @classmethod
     def short(cls, mode: str, seed: int) -> Plan:
         """Some seconds, with one of everything."""
-        every_s = {"hang": 2.5, "slow": 2.5, "fail": 1.5, "term": 0.5}
-        return cls(3.0, mode, seed, 150.0, 0.8, 2.0, 1, every_s)
+        return cls(
+            seconds=2.0,
+            mode=mode,
+            seed=seed,
+            kill_every_s=0.6,
+            daemon_every_s=1.2,
+            poisons=1,
+            consumers=3,
+            ack_wait_s=1.0,
+            every_s={"hang": 3.0, "slow": 3.0, "fail": 2.0, "term": 0.5},
+        )
+
+    @property
+    def rate(self) -> float:
+        """Records a second: in an ordered group each that waits holds up its whole partition."""
+        return 100.0 if self.mode == "ordered" else 200.0
 
     @property
     def poison_at(self) -> list[float]:
@@ -121,7 +136,7 @@ class Run:
             notes=str(self.notes / f"{name}{LIFE_SUFFIX}"),
             seed=f"{name} {plan.seed}",
             mode=plan.mode,
-            ack_wait_s=ACK_WAIT_S,
+            ack_wait_s=plan.ack_wait_s,
             max_deliveries=MAX_DELIVERIES,
             backoff_s=list(BACKOFF_S),
             max_in_flight=rng.choice([1, 8, 50]),
@@ -174,6 +189,8 @@ class Run:
             if self.peace:
                 return
             await self._kill_daemon()
+            if self.rng.random() < _TEAR:
+                self._tear()
             if self.rng.random() < 0.3:
                 await self.daemon.spawn()
                 if await self.daemon.lock_taken():
@@ -181,6 +198,14 @@ class Run:
                 await self._kill_daemon()
             await trio.sleep(self.rng.uniform(0, 0.5))
             await self.daemon.start()
+
+    def _tear(self) -> None:
+        """Leave part of a write of the journal behind, as a kill in the middle of one does."""
+        last = self.daemon.segments("__groups")[-1]
+        begun = last.read_bytes()[: self.rng.randint(1, 2000)]
+        with last.open("ab") as file:
+            file.write(self.rng.choice([begun, begun[::-1]]))
+        self.counts["writes_torn"] += 1
 
     async def _kill_daemon(self) -> None:
         self.driver.write("daemon-kill")
@@ -197,8 +222,25 @@ class Run:
                 self.counts["stalls"] += 1
 
 
+async def _begun(notes: Path) -> None:
+    """Wait until something was produced, and something handled."""
+    while True:
+        if _is_noted(notes, PRODUCED_FILE, b" acked ") and _is_noted(
+            notes, f"*{LIFE_SUFFIX}", b" begin "
+        ):
+            return
+        await trio.sleep(_LOOK_S)
+
+
+def _is_noted(notes: Path, files: str, what: bytes) -> bool:
+    return any(what in path.read_bytes() for path in notes.glob(files))
+
+
 async def trouble(of: Run) -> None:
-    """Produce, with faults, for so long; then let everything come to its end."""
+    """Produce, with faults, for so long; then let everything come to its end.
+
+    Faults begin once there are records and somebody who handles them.
+    """
     plan = of.plan
     options = group_producer.Options(
         url=of.daemon.unix,
@@ -213,6 +255,8 @@ async def trouble(of: Run) -> None:
     with (of.notes / "producer.err").open("wb") as errors:
         producer = await _spawn(group_producer, options, errors)
     try:
+        with trio.fail_after(PATIENCE_S):
+            await _begun(of.notes)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(of.trouble_consumers)
             nursery.start_soon(of.trouble_daemon)

@@ -40,8 +40,6 @@ from tests.faults.group_history import (
 )
 from tests.faults.group_judge import Verdict, judge
 from tests.faults.group_members import (
-    ACK_WAIT_S,
-    CONSUMERS,
     MAX_DELIVERIES,
     MODES,
     PARTITIONS,
@@ -103,7 +101,7 @@ async def run(home: Path, plan: Plan, tell: Callable[[str], None] = lambda _: No
     tell(f"seed {plan.seed}, {plan.mode}, {plan.seconds} s in {home}")
     notes = home / "notes"
     notes.mkdir(parents=True)
-    slots = [Slot(f"c{number}") for number in range(CONSUMERS)]
+    slots = [Slot(f"c{number}") for number in range(plan.consumers)]
     rng = random.Random(f"faults {plan.seed}")
     async with real_daemon(home, CONFIG) as daemon:
         of = Run(plan, daemon, notes, rng, Notes(notes / DRIVER_FILE), slots)
@@ -145,7 +143,7 @@ async def _consume(of: Run, client: streamer.Client) -> tuple[float, list[dict[s
 
 
 def _settings(plan: Plan) -> dict[str, Any]:
-    return {"mode": plan.mode, "ack_wait_s": ACK_WAIT_S, "max_deliveries": MAX_DELIVERIES}
+    return {"mode": plan.mode, "ack_wait_s": plan.ack_wait_s, "max_deliveries": MAX_DELIVERIES}
 
 
 async def _read(client: streamer.Client) -> dict[str, Any]:

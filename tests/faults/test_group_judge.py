@@ -180,6 +180,8 @@ def again(first: Sequence[str], driver: Sequence[str] = (), **more: Any) -> list
         (["1 begin 1 b0", "4 end 1 b0", "4 ack 1 b0", "4.1 lost 1 b0", "4 stall 1.0"], []),
         (["4.5 begin 1 b0", "4.6 end 1 b0", "4.6 ack 1 b0", "4.4 stall 1.0"], []),
         (["1 begin 1 b0", "4 end 1 b0", "4 ack 1 b0"], ["4 stall 1.0"]),
+        (["1 begin 1 b0", "1 hang", "6 end 1 b0", "6 ack 1 b0"], []),
+        (["1 begin 1 b0", "1 hang"], ["6 kill c0.1", "6.1 exit c0.1 -9"]),
     ],
 )  # fmt: skip
 def test_handled_again_with_a_reason(lines: list[str], driver: Sequence[str]) -> None:
@@ -307,7 +309,11 @@ def test_poison_takes_nobody_along() -> None:
     [
         (tried("b0", 1, 2, 3), dead("b0", attempts=2), "dead after 2 attempts"),
         (tried("b0", 1), dead("b0"), "begun in attempts [1] only"),
-        (tried("b0", 1, 2, 3), {**dead("b0"), "error": "other"}, "not what the handler said"),
+        (
+            [*tried("b0", 1, 2, 3), "3.2 ok 3 b0"],
+            {**dead("b0"), "error": "other"},
+            "not what the handler said",
+        ),
         (tried("b0", 1, 2, 3), dead("b0", "term"), "nobody asked for this death"),
         (tried("b0", 1, 2, 3), dead("b0", "boredom"), "unknown reason"),
         (handled(4.0, 4, "b0", 3), dead("b0"), "done and dead"),

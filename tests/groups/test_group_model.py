@@ -30,7 +30,7 @@ steps = st.one_of(
     st.tuples(st.just("settle"), st.sampled_from(VERBS), numbers, masks, delays),
     st.tuples(st.just("settle"), st.sampled_from(["ack", "nack"]), numbers, masks, delays),
     st.tuples(st.just("wrong"), st.sampled_from(VERBS), numbers, numbers),
-    st.tuples(st.just("time"), st.sampled_from([0.03, 0.1, 0.5, 1.7, 5.0, 120.0])),
+    st.tuples(st.just("time"), st.sampled_from([0.03, 0.1, 0.7, 1.7, 5.0, 120.0])),
     st.tuples(st.just("restart")),
     st.tuples(st.just("flush")),
     st.tuples(st.just("snapshot")),

@@ -133,7 +133,7 @@ def test_letters_are_found_by_what_they_are(
 
 
 def test_a_letter_says_what_it_holds_and_why_it_died(shell: Shell, dead: str) -> None:
-    [first, _] = [
+    [first, second] = [
         json.loads(line) for line in shell("dlq", "list", dead, "--json").stdout.splitlines()
     ]
     where = [str(first["offset"]), "--partition", str(first["partition"])]
@@ -141,7 +141,11 @@ def test_a_letter_says_what_it_holds_and_why_it_died(shell: Shell, dead: str) ->
     for expected in ("reason     term", "error      no JSON", "value      bad", "offset 1\n"):
         assert expected in text
     assert asked(shell, "dlq", "show", dead, *where) == first
+    assert asked(shell, "dlq", "show", dead, str(second["offset"])) == second
     assert b"99" in shell("dlq", "show", dead, "99", status=1).stderr
+    assert b"partition 7" in shell(
+        "dlq", "show", dead, "0", "--partition", "7", status=1
+    ).stderr  # fmt: skip
 
 
 def test_redriven_letters_come_again(shell: Shell, dead: str) -> None:

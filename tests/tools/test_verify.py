@@ -41,7 +41,8 @@ def test_a_whole_directory(written: Path) -> None:
     found = verify(written, 0)
     assert found["ok"] is True
     assert found["findings"] == []
-    [partition] = found["partitions"]
+    # Beside what the daemon keeps for itself.
+    [partition] = [each for each in found["partitions"] if each["stream"] == "s"]
     assert partition["records"] == 5000
     text = CliRunner().invoke(main, ["verify", str(written)])
     assert text.exit_code == 0
@@ -49,7 +50,7 @@ def test_a_whole_directory(written: Path) -> None:
 
 
 def test_a_flipped_bit_is_named_with_its_offsets(written: Path) -> None:
-    [log] = written.rglob("*.log")
+    log = max(written.rglob("*.log"), key=lambda path: path.stat().st_size)
     data = bytearray(log.read_bytes())
     data[200] ^= 1
     log.write_bytes(data)

@@ -6,6 +6,7 @@ Time is trio's, jumping; the wall clock goes with it. `killed` is what SIGKILL d
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -150,7 +151,7 @@ class Member:
 
     async def send(self, *items: Sequence[Any], level: int = 1) -> int:
         """Settle without waiting for the answer; items as in the frame, ends left out."""
-        rows = [[*item, *[[], None, ""][len(item) - 2 :]] for item in items]
+        rows = [[int(item[0]), *item[1:], *[[], None, ""][len(item) - 2 :]] for item in items]
         request = next(self.peer.numbers)
         await self.peer.send(frames.Settle(request, self.subscription, level, rows))
         return request
@@ -208,9 +209,11 @@ async def produce(
     size: int = 0,
     **fields: Any,
 ) -> list[bytes]:
-    """So many records, in batches; their values are their numbers."""
-    peer = await site.peer()
-    values = [b"%d" % number + b"." * size for number in range(first, first + count)]
+    """So many records, in batches; their values are their numbers, and noise of that size."""
+    peer, rng = await site.peer(), random.Random(first)
+    values = [b"%d" % number for number in range(first, first + count)]
+    if size:
+        values = [value + b"." + rng.randbytes(size) for value in values]
     for at in range(0, count, batch):
         answer = await peer.produce(values[at : at + batch], stream, **fields)
         assert isinstance(answer, frames.Acks), answer

@@ -142,7 +142,7 @@ async def test_a_session_that_goes_before_its_join_is_answered() -> None:
         await peer.send(frames.Join(1, 1, "s", "g", {}))
         peer.stream.reset()
         await trio.sleep(MOMENT_S)
-        assert (await group(site))["members"] == 0
+        assert all(not found["members"] for found in await admin(site, "groups"))
 
 
 async def test_unsubscribed_before_the_join_is_answered() -> None:
@@ -200,7 +200,8 @@ async def test_a_large_batch_is_cut_for_each() -> None:
         await one.ack(leases[1])
         (more,) = await one.look()
         assert more.ranges == [10, 13]
-        assert [bytes(record.value)[:3] for record in records_of(more)] == [b"10.", b"11.", b"12."]
+        numbers = [bytes(record.value).split(b".")[0] for record in records_of(more)]
+        assert numbers == [b"10", b"11", b"12"]
 
 
 async def test_bytes_in_flight_are_bounded() -> None:
@@ -222,9 +223,6 @@ async def test_the_order_of_keys() -> None:
         assert len({records_of(lease)[0].key for lease in first}) == len(first) == 3
         # One key after the other, whoever has it.
         seen: dict[bytes | None, list[int]] = {}
-        held = [(each, lease) for each in (one, two) for lease in first]
-        owners = {lease.token: each for each, lease in held if lease in first}
-        del owners
         for each in (one, two):
             for lease in first:
                 if await each.settle([Verb.ACK, lease.token]) == {}:
@@ -276,7 +274,8 @@ async def test_backoff_and_dead_letters() -> None:
             failed_at = trio.current_time()
             assert await one.settle([Verb.NACK, lease.token, [], None, "why"]) == {}
             if attempt < 3:
-                one.new += await one.take()
+                again = await one.take()
+                one.new += again
                 pauses.append(trio.current_time() - failed_at)
         assert 1.5 <= pauses[0] <= 2.8
         assert 7.5 <= pauses[1] <= 12.8
@@ -441,17 +440,16 @@ async def test_partitions_go_to_members_evenly_and_move_when_given_back() -> Non
         assert await two.look() == []
         await produce(site, 10, first=20, partition=mine)
         assert {lease.partition for lease in await two.take(10)} == {mine}
-        for lease in first:
-            if lease.partition == theirs:
-                assert await one.settle([Verb.RELEASE, lease.token]) == {}
+        back = [lease.token for lease in first if lease.partition == theirs]
+        assert await one.settle(*([Verb.RELEASE, token] for token in reversed(back))) == {}
         again = await two.take(20)
         assert {lease.partition for lease in again} == {theirs}
         assert offsets_of(*again) == [*range(20)]
         assert {lease.attempt for lease in again} == {1}
         # Who leaves gives all of it back.
         await two.leave()
-        back = await one.take(30)
-        assert {lease.partition for lease in back} == asked
+        again = await one.take(30)
+        assert {lease.partition for lease in again} == asked
         owners = [each["owner"] for each in (await group(site))["partition_list"]]
         assert owners == [one.told["member"]] * 4
 
@@ -478,7 +476,7 @@ async def test_nothing_of_an_ordered_partition_overtakes_a_failure() -> None:
         await one.is_there()
         (revoke,) = one.revoked
         assert revoke.lost
-        assert revoke.token > third.token
+        assert revoke.token == third.token
         assert await one.settle([Verb.ACK, third.token]) == {0: "lease_lost"}
         await one.ack(first)
         assert await one.look() == [], "not before the pause is over"
@@ -544,7 +542,7 @@ async def test_seek(mode: str) -> None:
         assert await one.settle([Verb.ACK, leases[2].token]) == {0: "lease_lost"}
         if mode == "ordered":
             assert [revoke.lost for revoke in one.revoked] == [True]
-            assert leases[2].token < one.revoked[0].token < again[0].token
+            assert leases[2].token == one.revoked[0].token
         await admin(site, "group_seek", stream="s", group="g", start=int(Start.LATEST))
         assert (await group(site))["lag"] == 0
         await produce(site, 1, first=30)
@@ -634,12 +632,12 @@ async def test_verbs_on_no_group(verb: str, more: dict[str, Any]) -> None:
 
 async def test_lag_in_records_and_age() -> None:
     async with opened() as site:
-        one = await member(site, max_in_flight=10)
+        one = await member(site, max_in_flight=10, ack_wait_s=100.0)
         await produce(site, 10)
         await trio.sleep(50.0)
         await produce(site, 10, first=10)
         (place,) = await admin(site, "lag", stream="s")
-        assert (place["lag"], place["in_flight"]) == (20, 0 if not one.new else 10)
+        assert (place["lag"], place["in_flight"]) == (20, 10)
         assert 50.0 <= place["oldest_age_s"] <= 51.0
         await one.ack(*await one.take(10))
         (place,) = await admin(site, "lag")
@@ -717,7 +715,7 @@ async def test_nothing_is_handed_out_while_draining() -> None:
 
 
 async def test_a_member_that_does_not_read() -> None:
-    settings = tree(session={**TREE["session"], "send_queue_bytes": 256 * KIB, "send_s": 3600})
+    settings = tree(session={**TREE["session"], "send_queue_bytes": 1088 * KIB, "send_s": 600})
     async with opened(tree=settings) as site:
         await produce(site, 400, batch=4, size=50 * KIB)
         deaf = await member(site, max_in_flight_bytes=256 << 20, max_in_flight=100_000)
@@ -731,12 +729,12 @@ async def test_a_member_that_does_not_read() -> None:
 
 
 async def test_retention_overtakes_a_group() -> None:
-    settings = tree(streams={"segment_bytes": 64 * KIB, "retention_bytes": 128 * KIB})
+    settings = tree(streams={"segment_bytes": 1 << 20, "retention_bytes": 2 << 20})
     async with opened(tree=settings) as site:
         one = await member(site, max_in_flight=10, batch_records=10)
         await produce(site, 10)
         lease = await one.one(10)
-        await produce(site, 1000, batch=10, first=10, size=1000)
+        await produce(site, 1000, batch=10, first=10, size=10_000)
         await trio.sleep(20.0)
         assert site.daemon.streams is not None
         first = site.daemon.streams.get("s").partitions[0].log.first_offset
@@ -754,14 +752,14 @@ async def test_retention_overtakes_a_group() -> None:
 async def test_a_group_holds_retention_back() -> None:
     settings = tree(
         streams={
-            "segment_bytes": 64 * KIB,
-            "retention_bytes": 128 * KIB,
+            "segment_bytes": 1 << 20,
+            "retention_bytes": 2 << 20,
             "retention_groups": ["g"],
         }
     )
     async with opened(tree=settings) as site:
         one = await member(site)
-        await produce(site, 1000, size=1000)
+        await produce(site, 1000, size=10_000)
         await trio.sleep(30.0)
         assert site.daemon.streams is not None
         log = site.daemon.streams.get("s").partitions[0].log
@@ -778,6 +776,8 @@ async def test_a_partition_that_cannot_be_read_is_tried_again() -> None:
         files = site.files
         await site.stop()
     async with opened(files) as site:
+        # The daemon looks through its logs first.
+        await trio.sleep(5.0)
         files.fail_next("read", times=2)
         one = await member(site)
         lease = await one.one(10)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -41,11 +43,19 @@ def command(stream: str, offset: int, partition: int, url: str, as_json: bool) -
 
 async def _find(url: str, stream: str, partition: int, offset: int) -> DeadLetter:
     from streamer.client import connect
+    from streamer.client.dead_letters import Letters
     from streamer.errors import OffsetOutOfRange
+    from streamer.groups.ranges import Ranges
 
-    async with connect(url) as client, client.dead_letters(stream) as letters:
-        async for letter in letters:
-            if (letter.partition, letter.offset) == (partition, offset):
+    async with connect(url) as client, AsyncExitStack() as stack:
+        dead = await client.admin("dead", {"stream": stream})
+        waiting = {each["partition"]: Ranges(each["ranges"]) for each in dead["partitions"]}
+        if waiting.get(partition, Ranges()).overlap(offset, offset + 1):
+            # Of all that may wait, only the batch that this one is in is read.
+            only = [(partition, [offset, offset + 1])]
+            async for letter in Letters(
+                dead["stream"], only, partial(client.reader, follow=False), stack
+            ):
                 return letter
     raise OffsetOutOfRange(
         f"no dead letter of {stream} waits at offset {offset} of partition {partition}"
