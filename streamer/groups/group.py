@@ -188,12 +188,12 @@ class Group:
         found.sort(key=lambda member: member.in_flight / member.records_max)
         return found
 
-    def for_suspect(self, ledger: Ledger) -> Member | None:
+    def for_suspect(self, ledger: Ledger, ready: Callable[[Member], bool]) -> Member | None:
         """The member that gets the ledger's next suspect now. If none is idle, one is kept from
-        getting more until it is."""
+        getting more until it is. `ready` is as for `candidates`."""
         owner = ledger.owner if isinstance(ledger, OrderedLedger) else None
         members = [owner] if owner is not None else list(self.members.values())
-        free = [member for member in members if not member.alone]
+        free = [member for member in members if not member.alone and ready(member)]
         if not free:
             return None
         best = min(free, key=lambda member: (member.in_flight, not member.reserved))

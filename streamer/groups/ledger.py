@@ -34,6 +34,8 @@ DONE_RANGES_MAX = 50_000
 RETRIES_MAX = 20_000
 #: Ranges of one lease: they travel beside the batch, in the same frame.
 RANGES_MAX = 2000
+#: Timers that one call looks after: 10 ms of work, then others have a turn.
+EXPIRED_MAX = 1000
 #: A reason travels, and is kept for each retry.
 ERROR_CHARS_MAX = 500
 _JITTER = 0.25
@@ -194,7 +196,9 @@ class Ledger(Progress):
     ) -> Lease:
         """Hand out what was chosen."""
         since_us = now_us if choice.since_us is None else choice.since_us
-        lease = Lease(token, member, self, choice.bounds, nbytes, choice.failures, now, since_us, 0)
+        # A tuple: the collector need not look at it, where there are a million.
+        bounds = tuple(choice.bounds)
+        lease = Lease(token, member, self, bounds, nbytes, choice.failures, now, since_us, 0)
         lease.tick = self._wheel.add(lease, self._until(lease, now))
         self.leases[token] = lease
         count = size(choice.bounds)
@@ -296,7 +300,7 @@ class Ledger(Progress):
             lease.bounds = ()
         else:
             nbytes = lease.nbytes * count // before
-            lease.bounds = _without(lease.bounds, bounds)
+            lease.bounds = tuple(_without(lease.bounds, bounds))
         lease.nbytes -= nbytes
         self.in_flight -= count
         lease.member.gave(lease, count, nbytes)
@@ -315,9 +319,10 @@ class Ledger(Progress):
     # -------------------------------------------------------------------------------------- time
 
     def expired(self, now: float) -> list[Lease]:
-        """The leases that have run out, to be failed; retries that are due become ready."""
+        """Leases that have run out, to be failed; retries that are due become ready. Not all at
+        once where they are many: see `EXPIRED_MAX`."""
         found: list[Lease] = []
-        for item in self._wheel.expired(now):
+        for item in self._wheel.expired(now, EXPIRED_MAX):
             if isinstance(item, Lease):
                 found.append(item)
             else:

@@ -10,6 +10,7 @@ tick late.
 from __future__ import annotations
 
 import math
+import sys
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -48,24 +49,27 @@ class Wheel(Generic[T]):
                 # An emptied dict keeps its table: let it go.
                 self._slots[tick % SLOTS] = None
 
-    def expired(self, now: float) -> list[T]:
-        """Take out all that is due, by ticks."""
+    def expired(self, now: float, count: int = sys.maxsize) -> list[T]:
+        """Take out what is due, by ticks; at most `count`, and the next call goes on there."""
         to = int(now / TICK_S)
         ticks = range(self._tick + 1, to + 1)[-SLOTS:]
-        self._tick = max(self._tick, to)
-        if not self.count:
-            return []
         found: list[T] = []
         for tick in ticks:
-            slot = self._slots[tick % SLOTS]
+            slot = self._slots[tick % SLOTS] if self.count else None
             if not slot:
                 continue
             due = [item for item, its in slot.items() if its <= to]
+            if len(found) + len(due) > count:
+                del due[count - len(found) :]
+                to = tick - 1
             if len(due) == len(slot):
                 self._slots[tick % SLOTS] = None
             else:
                 for item in due:
                     del slot[item]
             found += due
+            if to < tick:
+                break
+        self._tick = max(self._tick, to)
         self.count -= len(found)
         return found

@@ -98,6 +98,8 @@ class Slot:
 
 @attrs.define(eq=False)
 class Run:
+    """The processes of a run, and what was done to them."""
+
     plan: Plan
     daemon: RealDaemon
     notes: Path
@@ -120,6 +122,9 @@ class Run:
             with (self.notes / f"{name}.err").open("wb") as errors:
                 slot.process = await _spawn(group_consumer, self._options(name), errors)
             slot.doomed = False
+            if self.stopping:
+                # Just too late to be told.
+                self._signal(slot, leave=False)
             status = await slot.process.wait()
             self.driver.write("exit", name, status)
             if status not in (0, -signal.SIGKILL):
@@ -148,7 +153,7 @@ class Run:
             die=0.0005,
         )
 
-    async def stop_consumers(self) -> None:
+    def stop_consumers(self) -> None:
         """All leave in order."""
         self.stopping = True
         for slot in self.slots:

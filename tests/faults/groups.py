@@ -130,7 +130,7 @@ async def _consume(of: Run, client: streamer.Client) -> tuple[float, list[dict[s
             left = await _drained(client)
             drain_s = trio.current_time() - began
             with trio.move_on_after(PATIENCE_S) as patience:
-                await of.stop_consumers()
+                of.stop_consumers()
                 await gone(of.slots)
             if patience.cancelled_caught:
                 of.problems.append("consumers did not leave in time after SIGTERM")

@@ -112,7 +112,7 @@ async def run(
     if status:
         problems.append(f"exit status {status} after SIGTERM:\n{daemon.log_end()}")
     problems += [f"the daemon logged {error}" for error in daemon.errors()[:5]]
-    [records] = varz["metrics"]["propose_records"]
+    records, _ = varz["metrics"]["propose_records"]
     figures = {
         "seconds": seconds,
         "records": records["value"],

@@ -299,7 +299,7 @@ class World:
                 group.unreserve()
             for ledger in group.ledgers:
                 if ledger.has_suspects:
-                    member = group.for_suspect(ledger)
+                    member = group.for_suspect(ledger, lambda _: True)
                     if member is not None and self._hand_out_of(ledger, member, alone=True):
                         moved, count = True, count + 1
                 for member in group.candidates(ledger, lambda member: True)[:1]:

@@ -28,7 +28,7 @@ def test_records_of_a_key_that_is_out_wait_and_others_do_not() -> None:
     kit, ledger = keyed([A, B], [A, None, B, C], [C])
     member = kit.join()
     lease = held(kit.give(member, 1))
-    assert lease.bounds == [0, 1]
+    assert lease.bounds == (0, 1)
     assert kit.give_all(member) == [[1, 2], [3, 4, 5, 6]]
     ledger.ack(lease, lease.bounds)
     assert kit.give_all(member) == [[2, 3]]
@@ -53,7 +53,7 @@ def test_a_retry_holds_up_its_key_and_no_other() -> None:
     assert kit.give_all(member) == [[3, 4]]
     kit.wait(1.5)
     again = held(kit.give(member))
-    assert (again.bounds, again.failures) == ([0, 1], 1)
+    assert (again.bounds, again.failures) == ((0, 1), 1)
     assert kit.give(member) is None
     kit.fail(again, delay_s=0.0)
     assert kit.give_all(member) == [[0, 1]]
@@ -65,7 +65,7 @@ def test_a_record_that_died_frees_its_key() -> None:
     kit.fail(held(kit.give(member)))
     lease = held(kit.give(member))
     ledger.term(lease, lease.bounds, "bad")
-    assert held(kit.give(member)).bounds == [2, 3]
+    assert held(kit.give(member)).bounds == (2, 3)
 
 
 def test_what_stands_in_line_goes_out_together_if_it_failed_as_often() -> None:
@@ -74,11 +74,11 @@ def test_what_stands_in_line_goes_out_together_if_it_failed_as_often() -> None:
     lease = held(kit.give(member, 4))
     kit.fail(lease, [2, 3], delay_s=0.0)
     ledger.release(lease, lease.bounds)
-    assert held(kit.give(member, 1)).bounds == [0, 1]
+    assert held(kit.give(member, 1)).bounds == (0, 1)
     ledger.ack(next(iter(ledger.leases.values())), [0, 1])
     for expected in ([1, 2], [2, 3], [3, 5]):
         lease = held(kit.give(member))
-        assert lease.bounds == expected
+        assert list(lease.bounds) == expected
         ledger.ack(lease, lease.bounds)
 
 
@@ -97,12 +97,12 @@ def test_a_suspect_goes_out_alone_and_holds_up_its_key() -> None:
     assert ledger.has_suspects
     assert kit.give_all(member) == [[2, 3]]
     lease = held(kit.give(member, alone=True))
-    assert (lease.bounds, lease.failures) == ([0, 1], 1)
+    assert (lease.bounds, lease.failures) == ((0, 1), 1)
     assert not ledger.has_suspects, "the next of its key waits"
     ledger.ack(lease, lease.bounds)
     assert ledger.has_suspects
     assert ledger.choose(3, 4, [A], 10, alone=True) is None
-    assert held(kit.give(member, alone=True)).bounds == [1, 2]
+    assert held(kit.give(member, alone=True)).bounds == (1, 2)
 
 
 def test_a_batch_of_which_nothing_may_go_is_passed_by() -> None:
@@ -135,7 +135,7 @@ def test_what_was_looked_at_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     ledger.ack(lease, lease.bounds)
     for expected in ([1, 5], [5, 8]):
         lease = held(kit.give(member))
-        assert lease.bounds == expected
+        assert list(lease.bounds) == expected
         ledger.ack(lease, lease.bounds)
     assert ledger.cursor == 8
 
@@ -154,7 +154,7 @@ def test_a_start_takes_up_what_has_failed_in_its_line() -> None:
     member = kit.join()
     assert ledger.next_read(5, alone=False) == 0, "nothing is ready before it was looked at"
     lease = held(kit.give(member))
-    assert (lease.bounds, lease.failures) == ([0, 1], 0)
+    assert (lease.bounds, lease.failures) == ((0, 1), 0)
     assert kit.give_all(member) == [[3, 5]]
     ledger.ack(lease, lease.bounds)
     assert kit.give_all(member) == [[2, 3]]

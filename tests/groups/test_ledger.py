@@ -23,7 +23,7 @@ def test_a_lease_is_counted_until_it_is_settled() -> None:
     lease = held(kit.give(member))
     assert (lease.count, kit.ledger.in_flight, kit.ledger.timers) == (10, 10, 1)
     assert kit.ledger.ack(lease, [0, 4, 6, 7]) == 5
-    assert lease.bounds == [4, 6, 7, 10]
+    assert lease.bounds == (4, 6, 7, 10)
     assert (kit.ledger.in_flight, member.in_flight, member.in_flight_bytes) == (5, 5, 50)
     assert (kit.ledger.cursor, kit.ledger.done.bounds) == (4, [6, 7])
     assert kit.ledger.ack(lease, lease.bounds) == 5
@@ -36,12 +36,12 @@ def test_a_failure_is_counted_and_comes_again_after_its_pause() -> None:
     member = kit.join()
     lease = held(kit.give(member))
     assert kit.fail(lease, [3, 5]) == 0
-    assert lease.bounds == [0, 3, 5, 10]
+    assert lease.bounds == (0, 3, 5, 10)
     kit.wait(0.7)
     assert kit.give(member) is None
     kit.wait(0.7)
     again = held(kit.give(member))
-    assert (again.bounds, again.failures, again.since_us) == ([3, 5], 1, lease.since_us)
+    assert (again.bounds, again.failures, again.since_us) == ((3, 5), 1, lease.since_us)
     kit.fail(again)
     kit.wait(3.7)
     assert kit.give(member) is None
@@ -71,7 +71,7 @@ def test_a_member_may_name_the_pause() -> None:
     lease = held(kit.give(member))
     kit.fail(lease, [0, 1], delay_s=0.0)
     kit.fail(lease, [1, 2], delay_s=60.0)
-    assert held(kit.give(member)).bounds == [0, 1]
+    assert held(kit.give(member)).bounds == (0, 1)
     kit.wait(59.9)
     assert kit.give(member) is None
 
@@ -109,7 +109,7 @@ def test_what_is_given_back_comes_again_without_counting() -> None:
     kit.ledger.take_retry_news()
     kit.ledger.release(lease, [0, 3])
     again = held(kit.give(member))
-    assert (again.bounds, again.failures, again.since_us) == ([0, 3], 1, lease.since_us)
+    assert (again.bounds, again.failures, again.since_us) == ((0, 3), 1, lease.since_us)
     assert kit.ledger.take_retry_news() == []
 
 
@@ -180,7 +180,7 @@ def test_retention_takes_retries_and_leaves_the_others_their_pause() -> None:
     assert kit.ledger.timers == 1
     assert kit.give(member) is None
     kit.wait(5.1)
-    assert held(kit.give(member)).bounds == [15, 20]
+    assert held(kit.give(member)).bounds == (15, 20)
 
 
 @pytest.mark.parametrize("verb", ["fail", "release"])
@@ -194,7 +194,7 @@ def test_what_retention_took_while_it_was_out_does_not_come_again(verb: str) -> 
     else:
         kit.ledger.release(lease, lease.bounds)
     again = held(kit.give(member))
-    assert again.bounds == [5, 10]
+    assert again.bounds == (5, 10)
     kit.ledger.skip_to(10)
     kit.ledger.release(again, again.bounds)
     assert kit.ledger.retries == {}
@@ -222,12 +222,12 @@ def test_a_start_goes_on_from_what_the_journal_has() -> None:
         None,
     ]
     assert [(lease.bounds, lease.failures) for lease in kit.ledger.leases.values()] == [
-        ([8, 9], 1),
-        ([3, 4, 9, 10], 0),
+        ((8, 9), 1),
+        ((3, 4, 9, 10), 0),
     ]
     kit.wait(2.1)
     again = held(kit.give(member))
-    assert (again.bounds, again.failures, again.since_us) == ([4, 6], 2, 7)
+    assert (again.bounds, again.failures, again.since_us) == ((4, 6), 2, 7)
 
 
 def test_a_snapshot_has_what_failed_and_is_not_done() -> None:
@@ -239,7 +239,7 @@ def test_a_snapshot_has_what_failed_and_is_not_done() -> None:
     kit.ledger.release(one, one.bounds)
     kit.give(member)
     again = held(kit.give(member))
-    assert (again.bounds, again.failures) == ([4, 8], 1)
+    assert (again.bounds, again.failures) == ((4, 8), 1)
     kit.ledger.ack(again, [5, 7])
     since_us = EPOCH_US + 1_000_000_000
     assert kit.ledger.unfinished() == [
@@ -253,7 +253,7 @@ def test_a_snapshot_remembers_that_what_is_out_alone_is_a_suspect() -> None:
     kit = Kit([4])
     member = kit.join()
     kit.fail(held(kit.give(member)), suspect=True, delay_s=0.0)
-    assert held(kit.give(member, alone=True)).bounds == [0, 1]
+    assert held(kit.give(member, alone=True)).bounds == (0, 1)
     assert [(first, end, suspect) for first, end, _, _, suspect, *_ in kit.ledger.unfinished()] == [
         (1, 4, True),
         (0, 1, True),
@@ -268,7 +268,7 @@ def test_nothing_new_goes_out_where_too_much_is_left(monkeypatch: pytest.MonkeyP
     kit.ledger.ack(lease, [1, 2, 3, 4])
     assert kit.give(member) is None
     kit.ledger.ack(lease, [0, 1])
-    assert held(kit.give(member)).bounds == [6, 12]
+    assert held(kit.give(member)).bounds == (6, 12)
 
 
 def test_what_a_kind_of_ledger_must_add() -> None:

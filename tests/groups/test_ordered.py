@@ -35,13 +35,13 @@ def test_what_is_behind_a_failed_record_comes_again_after_it() -> None:
     member = kit.join()
     one, two, three = (held(kit.give(member)) for _ in range(3))
     kit.fail(two)
-    assert (one.bounds, two.bounds, three.bounds) == ([0, 4], (), ())
+    assert (one.bounds, two.bounds, three.bounds) == ((0, 4), (), ())
     assert ledger.lost == [three], "who failed it knows"
     assert kit.give(member) is None, "it waits"
     kit.wait(1.5)
     again, behind = held(kit.give(member)), held(kit.give(member))
-    assert (again.bounds, again.failures) == ([4, 8], 1)
-    assert (behind.bounds, behind.failures, behind.since_us) == ([8, 12], 0, three.since_us)
+    assert (again.bounds, again.failures) == ((4, 8), 1)
+    assert (behind.bounds, behind.failures, behind.since_us) == ((8, 12), 0, three.since_us)
 
 
 def test_the_rest_of_a_lease_that_failed_in_parts_is_waited_for() -> None:
@@ -49,7 +49,7 @@ def test_the_rest_of_a_lease_that_failed_in_parts_is_waited_for() -> None:
     member = kit.join()
     lease, behind = held(kit.give(member)), held(kit.give(member))
     kit.fail(lease, [4, 6], delay_s=0.0, suspect=True)
-    assert lease.bounds == [0, 4, 6, 10]
+    assert lease.bounds == (0, 4, 6, 10)
     assert ledger.lost == [behind]
     assert kit.give(member) is None
     assert ledger.choose(0, 10, None, 10, alone=False) is None, "though its batch was read before"
@@ -59,7 +59,7 @@ def test_the_rest_of_a_lease_that_failed_in_parts_is_waited_for() -> None:
     ledger.release(lease, [9, 10])
     assert ledger.has_suspects, "what is before it may be out"
     for offset in (4, 5):
-        assert held(kit.give(member, alone=True)).bounds == [offset, offset + 1]
+        assert held(kit.give(member, alone=True)).bounds == (offset, offset + 1)
     assert kit.give_all(member) == [[9, 10], [10, 14]]
 
 
@@ -79,7 +79,7 @@ def test_the_dead_hold_up_nothing() -> None:
     one, two = held(kit.give(member)), held(kit.give(member))
     kit.fail(one)
     ledger.term(two, [5, 6], "bad")
-    assert two.bounds == [4, 5, 6, 8]
+    assert two.bounds == (4, 5, 6, 8)
     assert ledger.lost == []
 
 
@@ -96,7 +96,7 @@ def test_a_suspect_goes_out_alone_and_in_its_turn() -> None:
     assert kit.give(member) is None
     assert ledger.choose(3, 6, None, 10, alone=False) is None
     for offset in (3, 4, 5):
-        assert held(kit.give(member, alone=True)).bounds == [offset, offset + 1]
+        assert held(kit.give(member, alone=True)).bounds == (offset, offset + 1)
     assert ledger.choose(6, 7, None, 10, alone=True) is None
 
 
@@ -113,7 +113,7 @@ def test_what_is_known_to_be_done_or_to_have_failed_stands_where_it_is() -> None
     member = kit.join()
     assert kit.give_all(member) == [[1, 3], [4, 5], [5, 6], [6, 8]]
     kit.wait(2.1)
-    assert held(kit.give(member, alone=True)).bounds == [8, 9]
+    assert held(kit.give(member, alone=True)).bounds == (8, 9)
     assert kit.give_all(member) == [[9, 12]]
 
 

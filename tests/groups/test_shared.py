@@ -42,7 +42,7 @@ def test_a_suspect_goes_out_alone() -> None:
     assert kit.give_all(other) == [[4, 8]], "no suspects for who is not alone"
     for offset in range(4):
         lease = held(kit.give(member, alone=True))
-        assert (lease.bounds, lease.failures) == ([offset, offset + 1], 1)
+        assert (lease.bounds, lease.failures) == ((offset, offset + 1), 1)
         assert member.room == 0
         kit.ledger.ack(lease, lease.bounds)
     assert not kit.ledger.has_suspects
@@ -75,7 +75,7 @@ def test_a_lease_has_so_many_ranges_at_most(monkeypatch: pytest.MonkeyPatch) -> 
     kit.ledger.load([1, 2, 3, 4, 5, 6], [], kit.now, kit.now_us)
     member = kit.join()
     first = held(kit.give(member))
-    assert first.bounds == [0, 1, 2, 3]
+    assert first.bounds == (0, 1, 2, 3)
     assert kit.give_all(member) == [[4, 5, 6, 10]]
     for lease in list(kit.ledger.leases.values()):
         kit.ledger.release(lease, lease.bounds)

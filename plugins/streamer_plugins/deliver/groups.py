@@ -490,16 +490,11 @@ class Deliver:
             await trio.sleep(_TICK_S)
             now, now_us = trio.current_time(), self.context.now_us()
             leases = 0
-            for pump in self.pumps.values():
+            for pump in list(self.pumps.values()):
                 for ledger in pump.group.ledgers:
                     leases += len(ledger.leases)
-                    if not ledger.timers:
-                        continue
-                    before = ledger.timers
-                    # One that runs out waits for another try: there are as many timers then.
-                    if pump.group.expire(ledger, now, now_us) or ledger.timers != before:
-                        self.news_of(pump, ledger)
-                        pump.wake()
+                    while ledger.timers and self._expire(pump, ledger, now, now_us):
+                        await trio.lowlevel.checkpoint()
             held = leases >= self.config.leases_max or self.moves.backlog > BACKLOG_MAX
             for pump in self.pumps.values():
                 if pump.held and not held:
@@ -508,6 +503,19 @@ class Deliver:
                 if pump.faults:
                     pump.wake()
             self.journal.give_up(now)
+
+    def _expire(self, pump: Pump, ledger: Ledger, now: float, now_us: int) -> bool:
+        """Look after timers of one partition; whether any had come to its time."""
+        if pump.group.ledgers[ledger.number] is not ledger:
+            # A seek has put another one in its place.
+            return False
+        before = ledger.timers
+        # One that runs out waits for another try: there are as many timers then.
+        if not pump.group.expire(ledger, now, now_us) and ledger.timers == before:
+            return False
+        self.news_of(pump, ledger)
+        pump.wake()
+        return True
 
     # ------------------------------------------------------------------------ companion streams
 

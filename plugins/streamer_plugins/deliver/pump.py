@@ -87,6 +87,8 @@ class Pump:
         moved = False
         count = len(group.ledgers)
         self._turn += 1
+        if not any(ledger.has_suspects for ledger in group.ledgers):
+            group.unreserve()
         for step in range(count):
             index = (self._turn + step) % count
             if self._faulty(index):
@@ -102,8 +104,6 @@ class Pump:
                     partition=index,
                     error=error.message,
                 )
-        if not any(ledger.has_suspects for ledger in group.ledgers):
-            group.unreserve()
         return moved
 
     def _faulty(self, index: int) -> bool:
@@ -128,8 +128,8 @@ class Pump:
         """Who may get something, in the order of who gets it first."""
         if not alone:
             return self.group.candidates(ledger, self._is_ready)
-        member = self.group.for_suspect(ledger)
-        return [member] if member is not None and self._is_ready(member) else []
+        member = self.group.for_suspect(ledger, self._is_ready)
+        return [] if member is None else [member]
 
     def _is_ready(self, member: Member) -> bool:
         return self.ports[member.number].ready
@@ -192,6 +192,9 @@ class Pump:
             room = member.room if share is None else min(member.room, share)
             choice = ledger.choose(piece.first, piece.end, keys, room, alone=alone)
             if choice is None:
+                # Of an order of keys all of a batch may be parked: there is more behind it.
+                high_water = source.partition.high_water
+                moved = moved or ledger.next_read(high_water, alone=alone) not in (None, offset)
                 break
             batch, whole = self._render(piece, choice.bounds)
             lease = ledger.lease(

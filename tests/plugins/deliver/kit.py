@@ -28,6 +28,8 @@ __all__ = ["Verb"]
 TREE: dict[str, Any] = {"session": {"idle_s": 36_000}}
 #: Long enough for whatever is under way in the daemon, and short for everything that waits.
 MOMENT_S = 0.4
+#: Nothing that comes comes later.
+PATIENCE_S = 400.0
 
 
 def tree(**tables: Any) -> dict[str, Any]:
@@ -93,7 +95,8 @@ class Member:
 
     async def frame(self) -> frames.Frame | None:
         """The next frame, if it is an answer; else it is kept, and that is None."""
-        frame = await self.peer.receive()
+        with trio.fail_after(PATIENCE_S):
+            frame = await self.peer.receive()
         if isinstance(frame, frames.Lease):
             self.new.append(frame)
         elif isinstance(frame, frames.Revoke):

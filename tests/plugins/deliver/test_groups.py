@@ -31,13 +31,12 @@ from tests.plugins.deliver.kit import (
 from tests.site import UNIX, WS
 
 Clock = trio.testing.MockClock
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 # --------------------------------------------------------------------------------------- joining
 
 
 @pytest.mark.parametrize("url", [UNIX, WS])
-async def test_a_join_makes_the_group(url: str) -> None:
+async def test_a_join_makes_the_group(autojump_clock: Clock, url: str) -> None:
     async with opened() as site:
         one = await member(site, url=url, max_deliveries=3, backoff_s=[1.5])
         assert one.told["settings"] == {
@@ -60,7 +59,7 @@ async def test_a_join_makes_the_group(url: str) -> None:
         assert [each["group"] for each in await admin(site, "groups")] == ["g"]
 
 
-async def test_other_settings_are_a_conflict() -> None:
+async def test_other_settings_are_a_conflict(autojump_clock: Clock) -> None:
     async with opened() as site:
         one = await member(site, max_deliveries=3)
         other = await member(site, max_deliveries=3)
@@ -75,7 +74,7 @@ async def test_other_settings_are_a_conflict() -> None:
         assert (await group(site))["members"] == 3
 
 
-async def test_a_group_begins_where_it_is_told_to() -> None:
+async def test_a_group_begins_where_it_is_told_to(autojump_clock: Clock) -> None:
     async with opened() as site:
         await produce(site, 10)
         early = await member(site, group="early")
@@ -96,7 +95,9 @@ async def test_a_group_begins_where_it_is_told_to() -> None:
         ("a/b", "g", "bad_request"),
     ],
 )
-async def test_what_cannot_be_a_group(stream: str, name: str, code: str) -> None:
+async def test_what_cannot_be_a_group(
+    autojump_clock: Clock, stream: str, name: str, code: str
+) -> None:
     async with opened() as site:
         one = await member(site)
         one.stream, one.group, one.subscription = stream, name, 2
@@ -107,7 +108,7 @@ async def test_what_cannot_be_a_group(stream: str, name: str, code: str) -> None
         assert made.code == code
 
 
-async def test_bounds_of_groups_and_members() -> None:
+async def test_bounds_of_groups_and_members(autojump_clock: Clock) -> None:
     settings = tree(deliver={"groups_max": 1, "members_max": 2})
     async with opened(tree=settings) as site:
         one = await member(site)
@@ -122,7 +123,7 @@ async def test_bounds_of_groups_and_members() -> None:
         await three.expect(frames.Reply)
 
 
-async def test_subscriptions_of_a_session_are_bounded() -> None:
+async def test_subscriptions_of_a_session_are_bounded(autojump_clock: Clock) -> None:
     async with opened() as site:
         one = await member(site)
         for number in range(2, 101):
@@ -136,7 +137,7 @@ async def test_subscriptions_of_a_session_are_bounded() -> None:
         assert await one.join() is None
 
 
-async def test_a_session_that_goes_before_its_join_is_answered() -> None:
+async def test_a_session_that_goes_before_its_join_is_answered(autojump_clock: Clock) -> None:
     async with opened() as site:
         peer = await site.peer()
         await peer.send(frames.Join(1, 1, "s", "g", {}))
@@ -145,7 +146,7 @@ async def test_a_session_that_goes_before_its_join_is_answered() -> None:
         assert all(not found["members"] for found in await admin(site, "groups"))
 
 
-async def test_unsubscribed_before_the_join_is_answered() -> None:
+async def test_unsubscribed_before_the_join_is_answered(autojump_clock: Clock) -> None:
     async with opened() as site:
         await produce(site, 10)
         peer = await site.peer()
@@ -161,7 +162,7 @@ async def test_unsubscribed_before_the_join_is_answered() -> None:
 # ------------------------------------------------------------------------------------ shared
 
 
-async def test_members_share() -> None:
+async def test_members_share(autojump_clock: Clock) -> None:
     async with opened() as site:
         members = [await member(site, max_in_flight=20) for _ in range(3)]
         await produce(site, 300)
@@ -178,7 +179,7 @@ async def test_members_share() -> None:
         assert all(80 <= count <= 120 for count in counts.values())
 
 
-async def test_the_last_batch_is_split() -> None:
+async def test_the_last_batch_is_split(autojump_clock: Clock) -> None:
     async with opened() as site:
         members = [await member(site) for _ in range(4)]
         await produce(site, 100, batch=100)
@@ -189,7 +190,7 @@ async def test_the_last_batch_is_split() -> None:
         assert values == {b"%d" % number for number in range(100)}
 
 
-async def test_a_large_batch_is_cut_for_each() -> None:
+async def test_a_large_batch_is_cut_for_each(autojump_clock: Clock) -> None:
     async with opened() as site:
         one = await member(site, batch_records=3, max_in_flight=10)
         await produce(site, 100, batch=100, size=1000)
@@ -204,7 +205,7 @@ async def test_a_large_batch_is_cut_for_each() -> None:
         assert numbers == [b"10", b"11", b"12"]
 
 
-async def test_bytes_in_flight_are_bounded() -> None:
+async def test_bytes_in_flight_are_bounded(autojump_clock: Clock) -> None:
     async with opened() as site:
         one = await member(site, max_in_flight_bytes=1)
         await produce(site, 20)
@@ -214,7 +215,7 @@ async def test_bytes_in_flight_are_bounded() -> None:
         assert (await one.one(10)).ranges == [10, 20]
 
 
-async def test_the_order_of_keys() -> None:
+async def test_the_order_of_keys(autojump_clock: Clock) -> None:
     async with opened() as site:
         one, two = [await member(site, order="key", batch_records=1) for _ in range(2)]
         rows = [[b"%d" % number, b"k%d" % (number % 3)] for number in range(12)]
@@ -237,7 +238,7 @@ async def test_the_order_of_keys() -> None:
         assert all(numbers == sorted(numbers) for numbers in seen.values())
 
 
-async def test_a_key_that_is_out_holds_up_no_other() -> None:
+async def test_a_key_that_is_out_holds_up_no_other(autojump_clock: Clock) -> None:
     async with opened() as site:
         slow, quick = [await member(site, order="key", batch_records=1) for _ in range(2)]
         for number in range(6):
@@ -247,7 +248,7 @@ async def test_a_key_that_is_out_holds_up_no_other() -> None:
         assert sorted(offsets_of(*leases)) == [0, 6]
 
 
-async def test_redeliveries_go_first() -> None:
+async def test_redeliveries_go_first(autojump_clock: Clock) -> None:
     async with opened() as site:
         one = await member(site, max_in_flight=10, backoff_s=[0.0])
         await produce(site, 30)
@@ -263,7 +264,7 @@ async def test_redeliveries_go_first() -> None:
 # ------------------------------------------------------------------------- attempts and time
 
 
-async def test_backoff_and_dead_letters() -> None:
+async def test_backoff_and_dead_letters(autojump_clock: Clock) -> None:
     async with opened() as site:
         one = await member(site, max_deliveries=3, backoff_s=[2.0, 10.0])
         await produce(site, 1)
@@ -285,7 +286,7 @@ async def test_backoff_and_dead_letters() -> None:
         assert (found["lag"], found["dead"], found["retrying"]) == (0, 1, 0)
 
 
-async def test_a_delay_of_its_own() -> None:
+async def test_a_delay_of_its_own(autojump_clock: Clock) -> None:
     async with opened() as site:
         one = await member(site)
         await produce(site, 1)
@@ -296,7 +297,7 @@ async def test_a_delay_of_its_own() -> None:
         assert 60.0 <= trio.current_time() - began <= 60.5
 
 
-async def test_a_lease_runs_out() -> None:
+async def test_a_lease_runs_out(autojump_clock: Clock) -> None:
     async with opened() as site:
         one = await member(site, ack_wait_s=5.0, backoff_s=[1.0])
         await produce(site, 2)
@@ -312,7 +313,7 @@ async def test_a_lease_runs_out() -> None:
         assert (await one.one(1)).ranges == [1, 2]
 
 
-async def test_extended_a_lease_lasts_as_long_as_it_may() -> None:
+async def test_extended_a_lease_lasts_as_long_as_it_may(autojump_clock: Clock) -> None:
     async with opened() as site:
         one = await member(site, ack_wait_s=5.0, lease_max_s=12.0)
         await produce(site, 1)
@@ -324,7 +325,7 @@ async def test_extended_a_lease_lasts_as_long_as_it_may() -> None:
         assert await one.settle([Verb.EXTEND, lease.token]) == {0: "lease_lost"}
 
 
-async def test_a_failed_attempt_is_news_at_once() -> None:
+async def test_a_failed_attempt_is_news_at_once(autojump_clock: Clock) -> None:
     """Also where one timer takes the place of another."""
     async with opened() as site:
         one = await member(site, ack_wait_s=1.0, backoff_s=[1000.0])
@@ -335,7 +336,7 @@ async def test_a_failed_attempt_is_news_at_once() -> None:
         assert site.count("groups_commits") == before + 1
 
 
-async def test_a_suspect_goes_out_alone() -> None:
+async def test_a_suspect_goes_out_alone(autojump_clock: Clock) -> None:
     async with opened() as site:
         killer = await member(site, max_deliveries=3, backoff_s=[0.1], max_in_flight=10)
         await produce(site, 20)
@@ -368,7 +369,7 @@ async def drained_by(one: Any, two: Any, got_one: Any, got_two: Any) -> list[int
     return seen
 
 
-async def test_a_record_that_kills_takes_no_other_along() -> None:
+async def test_a_record_that_kills_takes_no_other_along(autojump_clock: Clock) -> None:
     """Whoever gets record 7 dies; the others are all done, and only 7 is a dead letter."""
     async with opened() as site:
         await produce(site, 20, batch=20)
@@ -388,7 +389,7 @@ async def test_a_record_that_kills_takes_no_other_along() -> None:
         assert await values_in(site, "s.dead") == [b"7"]
 
 
-async def test_a_session_that_is_lost_counts_an_attempt() -> None:
+async def test_a_session_that_is_lost_counts_an_attempt(autojump_clock: Clock) -> None:
     async with opened() as site:
         one = await member(site, backoff_s=[0.1])
         await produce(site, 2)
@@ -400,7 +401,7 @@ async def test_a_session_that_is_lost_counts_an_attempt() -> None:
         assert (await two.one()).attempt == 2
 
 
-async def test_leaving_in_order_counts_nothing() -> None:
+async def test_leaving_in_order_counts_nothing(autojump_clock: Clock) -> None:
     async with opened() as site:
         one = await member(site)
         await produce(site, 10)
@@ -419,7 +420,9 @@ async def test_leaving_in_order_counts_nothing() -> None:
 # ------------------------------------------------------------------------------------ ordered
 
 
-async def test_partitions_go_to_members_evenly_and_move_when_given_back() -> None:
+async def test_partitions_go_to_members_evenly_and_move_when_given_back(
+    autojump_clock: Clock,
+) -> None:
     async with opened(tree=tree(streams={"partitions": 4})) as site:
         one = await member(site, mode="ordered")
         for number in range(4):
@@ -454,7 +457,7 @@ async def test_partitions_go_to_members_evenly_and_move_when_given_back() -> Non
         assert owners == [one.told["member"]] * 4
 
 
-async def test_a_partition_moves_when_its_lease_has_run_out() -> None:
+async def test_a_partition_moves_when_its_lease_has_run_out(autojump_clock: Clock) -> None:
     async with opened(tree=tree(streams={"partitions": 2})) as site:
         one = await member(site, mode="ordered", ack_wait_s=5.0, backoff_s=[0.1])
         await produce(site, 10, partition=0)
@@ -467,7 +470,7 @@ async def test_a_partition_moves_when_its_lease_has_run_out() -> None:
         assert lease.attempt == 2
 
 
-async def test_nothing_of_an_ordered_partition_overtakes_a_failure() -> None:
+async def test_nothing_of_an_ordered_partition_overtakes_a_failure(autojump_clock: Clock) -> None:
     async with opened() as site:
         one = await member(site, mode="ordered", backoff_s=[1.0])
         await produce(site, 30)
@@ -484,7 +487,7 @@ async def test_nothing_of_an_ordered_partition_overtakes_a_failure() -> None:
         assert [(lease.ranges, lease.attempt) for lease in again] == [([10, 20], 2), ([20, 30], 1)]
 
 
-async def test_more_members_than_partitions() -> None:
+async def test_more_members_than_partitions(autojump_clock: Clock) -> None:
     async with opened() as site:
         one = await member(site, mode="ordered")
         two = await member(site, mode="ordered")
@@ -498,7 +501,7 @@ async def test_more_members_than_partitions() -> None:
 # --------------------------------------------------------------------------- operators' verbs
 
 
-async def test_pause_and_resume() -> None:
+async def test_pause_and_resume(autojump_clock: Clock) -> None:
     async with opened() as site:
         one = await member(site, max_in_flight=10)
         await produce(site, 20)
@@ -514,7 +517,7 @@ async def test_pause_and_resume() -> None:
         assert (again.ranges, again.attempt) == ([5, 10], 2)
 
 
-async def test_leases_that_run_out_while_paused() -> None:
+async def test_leases_that_run_out_while_paused(autojump_clock: Clock) -> None:
     async with opened() as site:
         one = await member(site, ack_wait_s=5.0, backoff_s=[0.1])
         await produce(site, 1)
@@ -527,7 +530,7 @@ async def test_leases_that_run_out_while_paused() -> None:
 
 
 @pytest.mark.parametrize("mode", ["shared", "ordered"])
-async def test_seek(mode: str) -> None:
+async def test_seek(autojump_clock: Clock, mode: str) -> None:
     async with opened() as site:
         one = await member(site, mode=mode)
         await produce(site, 30)
@@ -549,7 +552,7 @@ async def test_seek(mode: str) -> None:
         assert offsets_of(*await one.take()) == [30]
 
 
-async def test_a_seek_to_where_nothing_is() -> None:
+async def test_a_seek_to_where_nothing_is(autojump_clock: Clock) -> None:
     async with opened() as site:
         await member(site)
         await produce(site, 5)
@@ -563,7 +566,7 @@ async def test_a_seek_to_where_nothing_is() -> None:
         assert failed.code == "unknown_partition"
 
 
-async def test_delete_tells_the_members() -> None:
+async def test_delete_tells_the_members(autojump_clock: Clock) -> None:
     async with opened() as site:
         one = await member(site)
         await produce(site, 10)
@@ -579,7 +582,7 @@ async def test_delete_tells_the_members() -> None:
         assert offsets_of(await one.one(10)) == [*range(10)]
 
 
-async def test_made_and_deleted_at_once() -> None:
+async def test_made_and_deleted_at_once(autojump_clock: Clock) -> None:
     async with opened() as site:
         peer = await site.peer()
         for number in range(20):
@@ -597,7 +600,7 @@ async def test_made_and_deleted_at_once() -> None:
             pass
 
 
-async def test_edit() -> None:
+async def test_edit(autojump_clock: Clock) -> None:
     async with opened() as site:
         one = await member(site, ack_wait_s=100.0)
         settings = {"ack_wait_s": 5.0, "max_deliveries": 1}
@@ -622,7 +625,7 @@ async def test_edit() -> None:
         ("group_seek", {"start": 2}),
     ],
 )
-async def test_verbs_on_no_group(verb: str, more: dict[str, Any]) -> None:
+async def test_verbs_on_no_group(autojump_clock: Clock, verb: str, more: dict[str, Any]) -> None:
     async with opened() as site:
         await member(site)
         failed = await admin(site, verb, stream="s", group="other", **more)
@@ -630,7 +633,7 @@ async def test_verbs_on_no_group(verb: str, more: dict[str, Any]) -> None:
         assert "its groups are ['g']" in failed.message
 
 
-async def test_lag_in_records_and_age() -> None:
+async def test_lag_in_records_and_age(autojump_clock: Clock) -> None:
     async with opened() as site:
         one = await member(site, max_in_flight=10, ack_wait_s=100.0)
         await produce(site, 10)
@@ -652,7 +655,7 @@ async def test_lag_in_records_and_age() -> None:
 # ------------------------------------------------------------------------------ the daemon's end
 
 
-async def test_a_drain_charges_nobody() -> None:
+async def test_a_drain_charges_nobody(autojump_clock: Clock) -> None:
     async with opened() as site:
         files = site.files
         slow = await member(site)
@@ -675,7 +678,7 @@ async def test_a_drain_charges_nobody() -> None:
         assert (lease.ranges, lease.attempt) == ([4, 10], 1)
 
 
-async def test_a_drain_that_is_cut_off_charges_nobody() -> None:
+async def test_a_drain_that_is_cut_off_charges_nobody(autojump_clock: Clock) -> None:
     async with opened(tree=tree(daemon={"drain_s": 10.0})) as site:
         files = site.files
         slow = await member(site)
@@ -689,7 +692,7 @@ async def test_a_drain_that_is_cut_off_charges_nobody() -> None:
         assert (await one.one(10)).attempt == 1
 
 
-async def test_a_drain_waits_for_no_lease_that_has_run_out() -> None:
+async def test_a_drain_waits_for_no_lease_that_has_run_out(autojump_clock: Clock) -> None:
     async with opened(tree=tree(daemon={"drain_s": 60.0})) as site:
         slow = await member(site, ack_wait_s=2.0)
         await produce(site, 10)
@@ -699,7 +702,7 @@ async def test_a_drain_waits_for_no_lease_that_has_run_out() -> None:
         assert trio.current_time() - began <= 3.0
 
 
-async def test_nothing_is_handed_out_while_draining() -> None:
+async def test_nothing_is_handed_out_while_draining(autojump_clock: Clock) -> None:
     async with opened() as site:
         one = await member(site, max_in_flight=10)
         await produce(site, 20)
@@ -714,7 +717,7 @@ async def test_nothing_is_handed_out_while_draining() -> None:
 # ------------------------------------------------------------------------------- slow and lossy
 
 
-async def test_a_member_that_does_not_read() -> None:
+async def test_a_member_that_does_not_read(autojump_clock: Clock) -> None:
     settings = tree(session={**TREE["session"], "send_queue_bytes": 1088 * KIB, "send_s": 600})
     async with opened(tree=settings) as site:
         await produce(site, 400, batch=4, size=50 * KIB)
@@ -728,7 +731,7 @@ async def test_a_member_that_does_not_read() -> None:
         await deaf.break_off()
 
 
-async def test_retention_overtakes_a_group() -> None:
+async def test_retention_overtakes_a_group(autojump_clock: Clock) -> None:
     settings = tree(streams={"segment_bytes": 1 << 20, "retention_bytes": 2 << 20})
     async with opened(tree=settings) as site:
         one = await member(site, max_in_flight=10, batch_records=10)
@@ -749,7 +752,7 @@ async def test_retention_overtakes_a_group() -> None:
         assert (await group(site))["partition_list"][0]["cursor"] == next_one.ranges[1]
 
 
-async def test_a_group_holds_retention_back() -> None:
+async def test_a_group_holds_retention_back(autojump_clock: Clock) -> None:
     settings = tree(
         streams={
             "segment_bytes": 1 << 20,
@@ -770,7 +773,7 @@ async def test_a_group_holds_retention_back() -> None:
         assert log.first_offset > 500
 
 
-async def test_a_partition_that_cannot_be_read_is_tried_again() -> None:
+async def test_a_partition_that_cannot_be_read_is_tried_again(autojump_clock: Clock) -> None:
     async with opened() as site:
         await produce(site, 10)
         files = site.files
@@ -786,7 +789,7 @@ async def test_a_partition_that_cannot_be_read_is_tried_again() -> None:
         assert site.daemon.health().ok
 
 
-async def test_leases_are_bounded() -> None:
+async def test_leases_are_bounded(autojump_clock: Clock) -> None:
     async with opened(tree=tree(deliver={"leases_max": 5})) as site:
         one = await member(site, batch_records=1, max_in_flight=5)
         two = await member(site, batch_records=1, max_in_flight=100)
@@ -803,7 +806,7 @@ async def test_leases_are_bounded() -> None:
 # --------------------------------------------------------------------------------- in memory
 
 
-async def test_a_stream_in_memory() -> None:
+async def test_a_stream_in_memory(autojump_clock: Clock) -> None:
     settings = tree(streams={"override": [{"streams": ["m"], "storage": "memory"}]})
     async with opened(tree=settings) as site:
         files = site.files

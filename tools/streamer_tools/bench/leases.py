@@ -91,6 +91,7 @@ class Run:
         self._member = self._new_member(1)
         self._high_water = -(-plan.leases // plan.partitions)
         self._token = 0
+        self._longest_s = 0.0
 
     def figures(self) -> dict[str, float]:
         """All steps, in the order of a lease's life."""
@@ -144,8 +145,20 @@ class Run:
             yield self._now
 
     def _expire(self) -> int:
+        """Look after all timers that are due; how many leases ran out. The daemon, too, makes
+        several calls of it, and others have a turn between them."""
         now_us = int(self._now * _US)
-        return sum(self._group.expire(ledger, self._now, now_us) for ledger in self._group.ledgers)
+        ended = 0
+        for ledger in self._group.ledgers:
+            while True:
+                timers = ledger.timers
+                begin = time.perf_counter()
+                count = self._group.expire(ledger, self._now, now_us)
+                self._longest_s = max(self._longest_s, time.perf_counter() - begin)
+                if not count and ledger.timers == timers:
+                    break
+                ended += count
+        return ended
 
     def _wait(self) -> dict[str, float]:
         """Nothing happens but ticks."""
@@ -167,7 +180,7 @@ class Run:
 
     def _run_out(self) -> dict[str, float]:
         """All leases run out; the journal takes its news at each tick."""
-        seconds, longest, ended = 0.0, 0.0, 0
+        seconds, ended, self._longest_s = 0.0, 0, 0.0
         for _ in self._ticks(self._now + self._plan.ack_wait_s + 1.0):
             begin = time.perf_counter()
             count = self._expire()
@@ -175,10 +188,9 @@ class Run:
                 ledger.take_retry_news()
                 ledger.lost.clear()
             if count:
-                took = time.perf_counter() - begin
-                seconds, longest, ended = seconds + took, max(longest, took), ended + count
+                seconds, ended = seconds + time.perf_counter() - begin, ended + count
         assert ended == self._plan.leases, f"{ended} leases ran out"
-        return {"expired_per_s": ended / seconds, "longest_tick_ms": longest * 1e3}
+        return {"expired_per_s": ended / seconds, "longest_call_ms": self._longest_s * 1e3}
 
     def _redeliver(self) -> dict[str, float]:
         """All of them once more, each alone, and acked: its last attempt ended with no word."""
@@ -189,7 +201,9 @@ class Run:
         while done < self._plan.leases:
             partition = done % self._plan.partitions
             ledger = self._group.ledgers[partition]
-            if self._group.for_suspect(ledger) is None or not self._lease(partition, alone=True):
+            if self._group.for_suspect(ledger, _is_ready) is None or not self._lease(
+                partition, alone=True
+            ):
                 break
             self._group.ack(self._member, self._token, [])
             done += 1
@@ -228,3 +242,8 @@ def _rss_bytes() -> int | None:
     except OSError:
         return None
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _is_ready(_: Member) -> bool:
+    """Whether a member's session takes more: there is none here."""
+    return True
