@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Self
 
 import trio
@@ -100,6 +101,7 @@ class Consumer:
         self._number = 0
         self._joined = False
         self._leaving = False
+        self._departing = False
         self._closed = False
         self._error: Exception | None = None
         self._accusations = 0
@@ -289,11 +291,20 @@ class Consumer:
             )
 
     async def _flush_shielded(self) -> None:
-        """What was not begun is given back first: it has not failed."""
-        self._leaving = True
-        self._holding.give_back(None, 1 << 63)
+        """And leave: what was not begun goes back to the group, as the connection may end right
+        after this, and what was held by then would count as failed."""
+        self._departing = True
         with trio.move_on_after(_FLUSH_AFTER_ERROR_S, shield=True):
-            await self._settling.flush()
+            try:
+                await self._settling.flush()
+            finally:
+                self.close()
+            # Whatever the answer, who gives it has heard what was said before.
+            with suppress(StreamerError):
+                await self._link.call(self._ask)
+
+    def _ask(self, request: int) -> Frame:
+        return frames.Admin(request, "stream", {"stream": self.stream})
 
     def close(self) -> None:
         """Leave the group: what is held goes back to it."""
@@ -355,6 +366,9 @@ class Consumer:
         """The daemon hands out records."""
         if not self._joined or not frame.ranges:
             raise RemoteProtocolError("a lease of nothing, or before the answer to the join")
+        if self._departing:
+            # It goes back with all the others.
+            return
         delivery = Delivery(self._holding, self.stream, frame, self._codec)
         self._holding.add(delivery, hand_out=not self._leaving)
 

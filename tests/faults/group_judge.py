@@ -219,9 +219,12 @@ class _Case:
         if self._excuse(first, again) != "consumer killed" or life.leaving is not None:
             return False
         assert life.death is not None
-        if self._revoked(first, again.begin):
+        if self._revoked(first, again.begin) or any(
+            self._stalled(first, again.begin, stall) for stall in life.stalls
+        ):
+            # It had lost that before it died.
             return False
-        since = min(first.begin, life.death) - NOTICE_S
+        since = first.begin - STALE_S
         return not any(since <= at <= again.begin for at in self.history.daemon_kills)
 
     def deaths(self) -> Iterator[str]:

@@ -256,6 +256,9 @@ def test_a_failure_that_was_not_counted() -> None:
     nacked = ["1 begin 1 b0", "1.1 nack 1 b0", "1.2 ok 1 b0"]
     assert_one(again(nacked, attempt=1), "a failure was not counted")
     assert_one(again(["1 begin 1 b0"], KILLED, attempt=1), "a failure was not counted")
+    # It came to only after the daemon had died, with what it held then.
+    late = ["0.4 hang", "3 begin 1 b0", "3.1 end 1 b0", "3.1 ack 1 b0", "3.2 die"]
+    assert again(late, ["2 daemon-kill", "3.3 exit c0.1 -9"], attempt=1) == []
     # The daemon may have died before it had noted that.
     assert again(["1 begin 1 b0"], [*KILLED, "3.2 daemon-kill"], attempt=1) == []
 
