@@ -46,6 +46,7 @@ def collect_varz(daemon: Daemon) -> dict[str, Any]:
             }
             for stream in (daemon.streams.all() if daemon.streams is not None else ())
         },
+        "groups": daemon.deliver.varz() if daemon.deliver is not None else None,
         "metrics": _metrics(daemon),
     }
 

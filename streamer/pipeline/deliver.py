@@ -101,6 +101,9 @@ class Deliverer(Protocol):
     def health(self) -> list[str]:
         """What is wrong, if something is."""
 
+    def varz(self) -> Any:
+        """What `/varz` shows of it: plain values."""
+
 
 @attrs.frozen(eq=False)
 class DeliverContext:

@@ -109,5 +109,8 @@ class Delivering:
             return [f"consumer groups are down: {self.last_error}"]
         return []
 
+    def varz(self) -> Any:
+        return None if self._deliverer is None else self._deliverer.varz()
+
     def _down(self) -> PipelineDown:
         return PipelineDown("consumer groups are down")

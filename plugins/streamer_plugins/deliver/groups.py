@@ -33,7 +33,6 @@ from streamer.groups.group import Group, Member
 from streamer.groups.journal import Entry, Known, KnownGroup
 from streamer.groups.ledger import Ledger
 from streamer.groups.progress import Progress
-from streamer.groups.ranges import size
 from streamer.groups.schedules import Schedules
 from streamer.groups.settings import GroupSettings, check_group_name
 from streamer.limits import STREAM_NAME_CHARS_MAX
@@ -46,7 +45,7 @@ from streamer_plugins.deliver.membership import MemberOptions, Membership
 from streamer_plugins.deliver.moves import BACKLOG_MAX, Moves
 from streamer_plugins.deliver.pump import Pump
 from streamer_plugins.deliver.timetable import Timetable
-from streamer_plugins.deliver.verbs import answer
+from streamer_plugins.deliver.verbs import answer, glance
 
 _TICK_S = 0.1
 #: How long a start waits for moves that a crash left under way.
@@ -491,6 +490,9 @@ class Deliver:
             now, now_us = trio.current_time(), self.context.now_us()
             leases = 0
             for pump in list(self.pumps.values()):
+                if not pump.group.members:
+                    # Nothing is out, and what comes due waits for somebody to join.
+                    continue
                 for ledger in pump.group.ledgers:
                     leases += len(ledger.leases)
                     while ledger.timers and self._expire(pump, ledger, now, now_us):
@@ -572,10 +574,13 @@ class Deliver:
 
         gauge("in_flight", "records out to members", lambda: _sum(pump, "in_flight"))
         gauge("retrying", "records that failed and come again", lambda: _sum(pump, "retrying"))
-        gauge("lag", "records that are not done", lambda: sum(lags(pump)))
+        gauge("lag", "records that are not done", lambda: sum(pump.lags()))
         gauge("members", "members", lambda: len(group.members))
         for name, help in _COUNTS.items():
             gauge(name, help, partial(getattr, group.counts, name))
+
+    def varz(self) -> Any:
+        return [glance(pump) for _, pump in sorted(self.pumps.items())]
 
     def _forget_stats(self, pump: Pump) -> None:
         self.context.stats.remove(stream=pump.group.stream, group=pump.group.name)
@@ -614,16 +619,6 @@ async def _run_in_scope(scope: trio.CancelScope, run: Callable[[], Any]) -> None
 
 def _sum(pump: Pump, name: str) -> int:
     return sum(getattr(ledger, name) for ledger in pump.group.ledgers)
-
-
-def lags(pump: Pump) -> list[int]:
-    """By partition, how many records are not done."""
-    found = []
-    for ledger, partition in zip(pump.group.ledgers, pump.stream.partitions, strict=True):
-        first = max(ledger.cursor, partition.log.first_offset)
-        done = size(ledger.done.overlap(first, max(first + 1, partition.high_water)))
-        found.append(max(0, partition.high_water - first - done))
-    return found
 
 
 def _progress_entries(number: int, partition: int, progress: Progress) -> Iterable[Entry]:

@@ -20,6 +20,7 @@ from streamer import (
 )
 from streamer.groups.group import Group, Member
 from streamer.groups.ledger import Ledger
+from streamer.groups.ranges import size
 from streamer_plugins.deliver.source import Piece, Source
 
 #: After a partition could not be read, it is left alone for so long.
@@ -65,6 +66,15 @@ class Pump:
     def close(self) -> None:
         for partition in self.stream.partitions:
             partition.watchers.discard(self.wake)
+
+    def lags(self) -> list[int]:
+        """By partition, how many records are not done."""
+        found = []
+        for ledger, partition in zip(self.group.ledgers, self.stream.partitions, strict=True):
+            first, end = max(ledger.cursor, partition.log.first_offset), partition.high_water
+            done = size(ledger.done.overlap(first, end)) if first < end else 0
+            found.append(max(0, end - first - done))
+        return found
 
     async def run(self) -> None:
         """Hand out, until cancelled."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import trio
 
 from streamer import BadRequest, OffsetOutOfRange, Partition, StreamerError
@@ -62,10 +63,8 @@ async def _summary(deliver: Deliver, pump: Pump) -> dict[str, Any]:
 
 
 async def _places(deliver: Deliver, pump: Pump) -> list[dict[str, Any]]:
-    from streamer_plugins.deliver.groups import lags
-
     found = []
-    pairs = zip(pump.group.ledgers, pump.stream.partitions, lags(pump), strict=True)
+    pairs = zip(pump.group.ledgers, pump.stream.partitions, pump.lags(), strict=True)
     for ledger, partition, lag in list(pairs):
         owner = ledger.owner if isinstance(ledger, OrderedLedger) else None
         fault = pump.faults.get(ledger.number)
@@ -107,6 +106,21 @@ async def _group(deliver: Deliver, args: Args) -> Any:
         "settings": pump.group.settings.to_plain(),
         "member_list": [_member(pump, member) for member in pump.group.members.values()],
         "partition_list": await _places(deliver, pump),
+    }
+
+
+def glance(pump: Pump) -> dict[str, Any]:
+    """A group without what would have to be read: for `/varz`."""
+    group, ledgers = pump.group, pump.group.ledgers
+    return {
+        "stream": group.stream,
+        "group": group.name,
+        "paused": group.paused,
+        "lag": sum(pump.lags()),
+        "in_flight": sum(ledger.in_flight for ledger in ledgers),
+        "retrying": sum(ledger.retrying for ledger in ledgers),
+        **attrs.asdict(group.counts),
+        "members": [_member(pump, member) for member in group.members.values()],
     }
 
 
