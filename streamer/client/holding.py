@@ -85,7 +85,8 @@ class Holding:
         """Records come again, so those that are to be handled after them do, too."""
         if self.ordered:
             self._drop_behind(delivery.partition)
-            self._hold_up(delivery.partition)
+            if delivery.begun:
+                self._hold_up(delivery.partition)
             rest = self.shelf.close(delivery)
         else:
             rest = [] if delivery.done else self.shelf.held_back(delivery, bounds)

@@ -69,8 +69,9 @@ class Session:
         self._outbox = Outbox(queue_bytes, frame_bytes, self._end)
         self._window = GrantWindow(service.budget.window(service.limits.window_bytes))
         self._requests: set[int] = set()
-        #: What it has charged the budget with.
+        #: What it has charged the budget with, and of that for requests to settle.
         self._charged = 0
+        self._costs: dict[int, int] = {}
         #: Above that, the results of a request might not fit into a frame.
         self._records_max = service.limits.frame_bytes // RESULT_BYTES
         self._subscriptions = Subscriptions(service, self._outbox)
@@ -221,6 +222,10 @@ class Session:
 
     def _end(self, request: int) -> None:
         self._requests.discard(request)
+        cost = self._costs.pop(request, 0)
+        if cost:
+            self._charged -= cost
+            self._service.budget.release(cost)
         if not self._requests:
             self._settled.unpark_all()
 
@@ -396,8 +401,16 @@ class Session:
             others = len(self._subscriptions)
             self._memberships.join(frame, self.name, self.peer, others, self._reply)
 
-    def _on_settle(self, frame: frames.Settle, _: int) -> None:
+    def _on_settle(self, frame: frames.Settle, nbytes: int) -> None:
         self._begin(frame.request)
+        try:
+            # Its answer may be as long, and waits until the peer takes it.
+            cost = self._service.budget.charge(nbytes, len(frame.items))
+        except Overloaded as error:
+            self._reply(frame.request, failed(frame.request, error))
+            return
+        self._charged += cost
+        self._costs[frame.request] = cost
         self._memberships.settle(frame, self._reply)
 
     def _on_grant(self, frame: frames.Grant, _: int) -> None:

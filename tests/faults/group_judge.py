@@ -77,6 +77,11 @@ class _Case:
         self.dead = {death.place: death for death in history.dead}
         self.again: Counter[str] = Counter()
         self.redelivered_s: list[float] = []
+        #: When the first record of each lease was begun: the others were held from then on.
+        self._held_since: dict[int, float] = {}
+        for handling in itertools.chain.from_iterable(self.handlings.values()):
+            since = self._held_since.get(handling.token, handling.begin)
+            self._held_since[handling.token] = min(since, handling.begin)
         self._gone_back: dict[tuple[str, int], list[Handling]] = {}
         for life in history.lives.values():
             for handling in life.handlings:
@@ -90,7 +95,8 @@ class _Case:
         life = self.history.lives[handling.life]
         if life.death is not None and life.death <= until:
             return "consumer killed"
-        if any(handling.begin - NOTICE_S <= at <= until for at in self.history.daemon_kills):
+        since = self._held_since[handling.token] - NOTICE_S
+        if any(since <= at <= until for at in self.history.daemon_kills):
             return "daemon killed"
         if any(self._stalled(handling, until, stall) for stall in life.stalls):
             return "lapse"

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from streamer_plugins.deliver.pump import Pump
 
 _MIB = 1024 * 1024
+#: Failures of one frame that are told with a sentence; of the others the code says enough.
+_MESSAGES_MAX = 100
 #: The verbs of settle items, as on the wire.
 ACK, NACK, TERM, RELEASE, EXTEND = range(5)
 
@@ -101,7 +103,10 @@ class Membership:
                 changes |= verb != RELEASE
                 deliver.news_of(self.pump, ledger)
             except StreamerError as error:
-                failures.append([index, error.code, error.message])
+                # Of many the first ones tell: a peer that settles what is not its own by the
+                # thousand is not to have as many sentences kept for it.
+                message = error.message if len(failures) < _MESSAGES_MAX else ""
+                failures.append([index, error.code, message])
         self.pump.tell()
         self.pump.wake()
         if level == 0 or not changes or all(self._is_in_memory):

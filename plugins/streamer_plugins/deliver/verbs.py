@@ -277,9 +277,10 @@ def _bounds(args: Args) -> list[int]:
 
 
 async def _delayed(deliver: Deliver, args: Args) -> Any:
-    deliver.context.streams.get(args["stream"])
     found = deliver.delayed.get(f"{args['stream']}{delayed.SUFFIX}")
     if found is None:
+        # The stream itself may be made by the first record that comes due.
+        deliver.context.streams.get(args["stream"])
         return {"waiting": 0, "next_due_us": None}
     return {"waiting": found.index.waiting, "next_due_us": found.index.next_due_us}
 

@@ -254,7 +254,7 @@ async def test_a_start_on_a_full_disk(autojump_clock: Clock) -> None:
     async with opened(files) as site:
         await member(site)
         await produce(site, 10)
-    files.capacity_bytes = files.used_bytes()
+    files.capacity_bytes = files.used_bytes() // 2
     with trio.fail_after(60.0):
         async with opened(files) as site:
             assert len(await values_in(site, "s")) == 10
@@ -264,7 +264,7 @@ async def test_a_start_on_a_full_disk(autojump_clock: Clock) -> None:
             assert (failed.code, failed.retryable) == ("pipeline_down", True)
             health = site.daemon.health()
             assert not health.ok
-            assert "consumer groups are down: the journal of groups took nothing" in str(health)
+            assert "the journal of groups took nothing within 5 s" in str(health)
             files.capacity_bytes = 1 << 40
             await trio.sleep(20.0)
             assert site.daemon.health().ok
@@ -370,7 +370,7 @@ async def test_whoever_waits_for_a_stage_that_fails_is_answered(autojump_clock: 
         one = await member(site)
         await produce(site, 10)
         lease = await one.one(10)
-        waiting: list[Member] = []
+        await admin(site, "group_create", stream="s", group="other", settings={})
         files.capacity_bytes = files.used_bytes()
         await one.send([Verb.ACK, lease.token])
         joining = await site.peer()
@@ -379,7 +379,7 @@ async def test_whoever_waits_for_a_stage_that_fails_is_answered(autojump_clock: 
         await asking.send(
             frames.Admin(1, "group_pause", {"stream": "s", "group": "g"}),
             frames.Admin(2, "group_create", {"stream": "s", "group": "three", "settings": {}}),
-            frames.Admin(3, "group_delete", {"stream": "s", "group": "g"}),
+            frames.Admin(3, "group_delete", {"stream": "s", "group": "other"}),
         )
         await trio.sleep(1.0)
         fragile.fail()
@@ -390,7 +390,6 @@ async def test_whoever_waits_for_a_stage_that_fails_is_answered(autojump_clock: 
                 assert (await asking.expect(frames.Failed)).code == "pipeline_down"
             answer = await one.answer()
             assert answer.code == "pipeline_down"
-        assert not waiting
         files.capacity_bytes = 1 << 40
         await trio.sleep(60.0)
         assert len(await drained(site)) == 10
