@@ -418,7 +418,9 @@ class Daemon:
                     reasons.append(f"{where} is damaged and takes no writes")
         for name, error in self.streams.unavailable.items() if self.streams else ():
             reasons.append(f"stream {name!r} could not be opened: {error.message}")
-        failing += self.deliver.health() if self.deliver is not None else []
+        if self.deliver is not None:
+            failing += [self.deliver.down] if self.deliver.down else []
+            reasons += self.deliver.health()
         ready = self.ready and not failing
         if not self.ready:
             reasons.append("draining" if self._stop.is_set() else "starting")

@@ -100,7 +100,7 @@ class KnownProgress(Progress):
                 raise ValueError(f"a retry of {numbers}")
             self._failed.append([*numbers[:4], suspect, error, since_us])
 
-    def retries(self) -> list[list[Any]]:
+    def unfinished(self) -> list[list[Any]]:
         """The newest failure of each record that is not done, in pieces."""
         covered = self.done.copy()
         covered.add(0, self.cursor) if self.cursor else None
@@ -121,6 +121,10 @@ class KnownGroup:
     settings: GroupSettings
     paused: bool
     partitions: dict[int, KnownProgress] = attrs.Factory(dict)
+
+    def to_entry(self) -> Entry:
+        settings = self.settings.to_plain()
+        return ["group", self.number, self.stream, self.name, settings, self.paused]
 
     def partition(self, number: int) -> KnownProgress:
         return self.partitions.setdefault(number, KnownProgress())

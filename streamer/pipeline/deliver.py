@@ -99,7 +99,7 @@ class Deliverer(Protocol):
         """Answer an admin request about groups."""
 
     def health(self) -> list[str]:
-        """What is wrong, if something is."""
+        """What is wrong with some of it, while the rest goes on."""
 
     def varz(self) -> Any:
         """What `/varz` shows of it: plain values."""

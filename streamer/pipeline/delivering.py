@@ -102,12 +102,16 @@ class Delivering:
             raise self._down()
         return await self._deliverer.ask(verb, args)
 
+    @property
+    def down(self) -> str:
+        """Why there are no consumer groups now; "" if there are."""
+        if self._deliverer is not None or self.last_error is None:
+            return ""
+        return f"consumer groups are down: {self.last_error}"
+
     def health(self) -> list[str]:
-        if self._deliverer is not None:
-            return self._deliverer.health()
-        if self.last_error is not None:
-            return [f"consumer groups are down: {self.last_error}"]
-        return []
+        """What is wrong with some of it, while the rest goes on."""
+        return [] if self._deliverer is None else self._deliverer.health()
 
     def varz(self) -> Any:
         return None if self._deliverer is None else self._deliverer.varz()

@@ -204,7 +204,7 @@ class World:
         """The daemon dies, and comes back with what the journal has."""
         self.group = self._new_group()
         for ledger, known in zip(self.group.ledgers, self.journal, strict=True):
-            ledger.load(known.done.bounds, known.retries(), self.now, self.now_us)
+            ledger.load(known.done.bounds, known.unfinished(), self.now, self.now_us)
         for out in self.out.values():
             for row in out.rows:
                 row.token = -1

@@ -10,19 +10,19 @@ from __future__ import annotations
 import trio
 
 from streamer import (
+    BadBatch,
     DeliverContext,
     OffsetOutOfRange,
+    PartitionDamaged,
     Record,
     Stream,
     StreamerError,
-    batches_of,
     partition_for,
-    records_of,
 )
 from streamer.groups.delays import DelayIndex
 from streamer.groups.progress import Progress
 from streamer_plugins.deliver.moves import BACKLOG_MAX, Moves
-from streamer_plugins.deliver.source import records_at
+from streamer_plugins.deliver.source import Piece, pieces_of, records_at
 
 SUFFIX = ".delayed"
 _READ_BYTES = 512 * 1024
@@ -47,7 +47,7 @@ class Delayed:
         self.number = number
         self.stream = stream
         self.progress = progress
-        self._context = context
+        self.context = context
         self._moves = moves
         self._partition = stream.partitions[0]
         self._target = stream.name.removesuffix(SUFFIX)
@@ -71,11 +71,11 @@ class Delayed:
             self._news = trio.Event()
             try:
                 await self._look_at_new()
-                if self.index.needs_scan(self._context.now_us()):
+                if self.index.needs_scan(self.context.now_us()):
                     await self._scan()
                 moved = await self._move()
             except StreamerError as error:
-                self._context.log.warning(
+                self.context.log.warning(
                     "delayed records cannot be moved", stream=self.stream.name, error=error.message
                 )
                 await trio.sleep(_RETRY_S)
@@ -88,7 +88,7 @@ class Delayed:
         wake_us = self.index.wake_us
         if wake_us is None:
             return float("inf")
-        return min(_SLEEP_S, max(0.0, (wake_us - self._context.now_us()) / 1_000_000))
+        return min(_SLEEP_S, max(0.0, (wake_us - self.context.now_us()) / 1_000_000))
 
     async def _look_at_new(self) -> None:
         async for offset, due_us in _Times(self, self._position, None):
@@ -110,11 +110,11 @@ class Delayed:
         if self._moves.backlog > BACKLOG_MAX:
             await trio.sleep(_SLEEP_S / 10)
             return True
-        offsets = self.index.due(self._context.now_us(), _MOVED_AT_ONCE)
+        offsets = self.index.due(self.context.now_us(), _MOVED_AT_ONCE)
         if not offsets:
             return False
         try:
-            target = await self._context.streams.ensure(self._target)
+            target = await self.context.streams.ensure(self._target)
             found = await self._records(offsets)
         except BaseException:
             self.index.put_back(offsets)
@@ -134,7 +134,7 @@ class Delayed:
             if offset not in found:
                 near = {at for at in offsets if offset <= at < offset + _MOVED_AT_ONCE}
                 found |= await records_at(
-                    self.stream, 0, offset, max(near) + 1, self._context.limits
+                    self.stream, 0, offset, max(near) + 1, self.context.limits
                 )
         return found
 
@@ -151,8 +151,10 @@ class _Times:
     """(offset, due time) of the records from an offset on, up to `end` or the end of the log."""
 
     def __init__(self, delayed: Delayed, offset: int, end: int | None) -> None:
-        self._partition = delayed._partition
-        self._codec = delayed.stream.codec
+        self._stream = delayed.stream
+        self._partition = delayed.stream.partitions[0]
+        self._limits = delayed.context.limits
+        self._log = delayed.context.log
         self._offset = offset
         self._end = end
         self._ready: list[tuple[int, int]] = []
@@ -177,13 +179,33 @@ class _Times:
                 raise
             self._offset = partition.log.first_offset
             return
+        except PartitionDamaged as error:
+            self._offset = max(start + 1, int(error.detail.get("next") or end))
+            self._skipped(start, self._offset, error)
+            return
         assert result is not None, "there is more below the high-water mark"
         found: list[tuple[int, int]] = []
-        for batch in batches_of(result.blob, self._codec.limits):
-            columns, base = self._codec.decode(batch), batch.header.base_offset
-            for index, record in enumerate(records_of(columns, batch.header.base_timestamp_us)):
-                if start <= base + index < end:
+        for piece in pieces_of(result.blob, self._limits):
+            for index, record in enumerate(await self._records(piece)):
+                if start <= piece.first + index < end:
                     # One without a time has no reason to wait.
-                    found.append((base + index, record.deliver_at_us or 0))
+                    found.append((piece.first + index, record.deliver_at_us or 0))
         self._offset = result.next_offset
         self._ready = found[::-1]
+
+    def _skipped(self, first: int, end: int, error: StreamerError) -> None:
+        self._log.error(
+            "delayed records cannot be read, and stay",
+            stream=self._stream.name,
+            first=first,
+            end=end,
+            error=error.message,
+        )
+
+    async def _records(self, piece: Piece) -> list[Record]:
+        """Those of a batch; none of one that cannot be read: it stays, and holds nothing up."""
+        try:
+            return await piece.decode(self._stream, self._limits)
+        except BadBatch as error:
+            self._skipped(piece.first, piece.end, error)
+            return []

@@ -30,7 +30,7 @@ from streamer import (
     setting,
 )
 from streamer.groups.group import Group, Member
-from streamer.groups.journal import Entry, Known, KnownGroup
+from streamer.groups.journal import Entry, Known, KnownGroup, KnownProgress
 from streamer.groups.ledger import Ledger
 from streamer.groups.progress import Progress
 from streamer.groups.schedules import Schedules
@@ -88,6 +88,8 @@ class Deliver:
         self.letterboxes: dict[str, Letterbox] = {}
         self.delayed: dict[str, Delayed] = {}
         self.members: dict[int, Membership] = {}
+        #: Groups of streams that could not be opened.
+        self._parked: list[KnownGroup] = []
         self._numbers = 0
         self._member_numbers = 0
         self._token = 0
@@ -164,6 +166,9 @@ class Deliver:
         for group in known.groups.values():
             if context.streams.has(group.stream):
                 self._load_group(group)
+            elif group.stream in context.streams.unavailable:
+                # It may be there again at the next start, and then the group goes on.
+                self._parked.append(group)
             else:
                 context.log.warning(
                     "the stream of a group is gone", stream=group.stream, group=group.name
@@ -200,7 +205,7 @@ class Deliver:
                 cursor = partition.log.first_offset
             ledger = pump.group.new_ledger(number, cursor, now)
             if not partition.in_memory:
-                ledger.load(progress.done.bounds, progress.retries(), now, now_us)
+                ledger.load(progress.done.bounds, progress.unfinished(), now, now_us)
             pump.group.ledgers[number] = ledger
 
     # ---------------------------------------------------------------------------------- groups
@@ -470,6 +475,10 @@ class Deliver:
                 self._bury(pump, ledger)
             for ledger in pump.group.ledgers:
                 yield from _progress_entries(pump.number, ledger.number, ledger)
+        for parked in self._parked:
+            yield parked.to_entry()
+            for number, progress in parked.partitions.items():
+                yield from _progress_entries(parked.number, number, progress)
         companions: list[Letterbox | Delayed] = [
             *self.letterboxes.values(),
             *self.delayed.values(),
@@ -626,7 +635,7 @@ def _progress_entries(number: int, partition: int, progress: Progress) -> Iterab
     bounds = progress.done.bounds
     for at in range(0, len(bounds), 20_000):
         yield ["done", number, partition, bounds[at : at + 20_000], []]
-    if isinstance(progress, Ledger):
+    if isinstance(progress, Ledger | KnownProgress):
         failed = progress.unfinished()
         for at in range(0, len(failed), 1000):
             yield ["done", number, partition, [], failed[at : at + 1000]]

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -33,11 +32,14 @@ from streamer import (
 )
 from streamer.groups.journal import Entry, KnownTarget, Move
 from streamer.groups.letters import DEAD_HEADER, DeadFacts, dead_letter, moved, revive
+from streamer.groups.ranges import Ranges
 from streamer_plugins.deliver.source import records_at
 
 #: Records of one append, and of moves that may be under way before others have to wait.
 _RECORDS_MAX = 500
 BACKLOG_MAX = 20_000
+#: Records so near to each other are read together.
+_NEAR = 1000
 _RETRY_S = (0.05, 0.2, 1.0, 5.0)
 Where = tuple[str, int]
 
@@ -241,15 +243,15 @@ class Moves:
 
     async def _append_next(self, where: Where, target: _Target) -> bool:
         """Append the next batch; False: the target does not know our producer any more."""
-        records: list[Record] = []
-        # More may be ready while these are read.
-        for move in list(islice(target.ready, _RECORDS_MAX)):
-            if records and len(records) + move.count > _RECORDS_MAX:
+        moves: list[Move] = []
+        room = _RECORDS_MAX
+        for move in target.ready:
+            part = attrs.evolve(move, end=min(move.end, move.first + room))
+            moves.append(part)
+            room -= part.count
+            if not room:
                 break
-            end = min(move.end, move.first + _RECORDS_MAX)
-            records += await self._records(attrs.evolve(move, end=end))
-            if end < move.end:
-                break
+        records = await self._records(moves)
         sequence = target.ready[0].sequence
         batch, taken = self._encode(records, ProducerStamp(target.producer, 0, sequence))
         try:
@@ -309,13 +311,34 @@ class Moves:
                     records[:1], now_us=self._context.now_us(), stamp=stamp
                 ), 1
 
-    async def _records(self, move: Move) -> list[Record]:
+    async def _records(self, moves: Sequence[Move]) -> list[Record]:
         """What is to be appended; one that is gone leaves a letter that says so."""
-        if move.kind == "fire":
-            return [_fired(move.facts)]
-        stream = self._context.streams.get(move.stream)
-        found = await records_at(stream, move.partition, move.first, move.end, self._context.limits)
-        return [self._made(move, at, found.get(at)) for at in range(move.first, move.end)]
+        places: dict[tuple[str, int], Ranges] = {}
+        for move in moves:
+            if move.kind != "fire":
+                ranges = places.setdefault((move.stream, move.partition), Ranges())
+                ranges.add(move.first, move.end)
+        found = {place: await self._read(place, ranges) for place, ranges in places.items()}
+        records: list[Record] = []
+        for move in moves:
+            if move.kind == "fire":
+                records.append(_fired(move.facts))
+                continue
+            there = found[move.stream, move.partition]
+            records += [self._made(move, at, there.get(at)) for at in range(move.first, move.end)]
+        return records
+
+    async def _read(self, place: tuple[str, int], ranges: Ranges) -> dict[int, Record]:
+        """Those records of a partition that are there; near ones in one go."""
+        stream = self._context.streams.get(place[0])
+        found: dict[int, Record] = {}
+        while ranges:
+            first = ranges.bounds[0]
+            near = ranges.overlap(first, first + _NEAR)
+            records = await records_at(stream, place[1], first, near[-1], self._context.limits)
+            found |= {at: each for at, each in records.items() if at in ranges}
+            ranges.remove(first, near[-1])
+        return found
 
     def _made(self, move: Move, offset: int, record: Record | None) -> Record:
         if record is None:

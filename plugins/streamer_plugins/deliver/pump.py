@@ -7,10 +7,12 @@ changed meanwhile is looked at again before anything is handed out.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
 from streamer import (
+    BadBatch,
     BatchLimits,
     DeliverContext,
     OffsetOutOfRange,
@@ -154,7 +156,9 @@ class Pump:
             if piece is None:
                 return False
             if ledger.needs_keys or alone or self._is_shared_out(piece, ledger):
-                await piece.decode(self.stream, self._limits)
+                # One that cannot be read goes out whole: its members say that they cannot.
+                with suppress(BadBatch):
+                    await piece.decode(self.stream, self._limits)
         except OffsetOutOfRange:
             return self._skip(source, ledger, offset)
         if self.group.paused or self.group.ledgers[index] is not ledger:

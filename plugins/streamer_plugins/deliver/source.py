@@ -8,7 +8,7 @@ thread. One read is kept while a partition is being handed out, and nothing betw
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import trio
 
@@ -70,8 +70,9 @@ class Piece:
         return self._records
 
     def keys(self) -> list[bytes | None]:
-        """The keys of its records; it was decoded before."""
-        assert self._records is not None, "decode first"
+        """The keys of its records, if it was decoded; what cannot be read has none."""
+        if self._records is None:
+            return [None] * self.header.count
         return [record.key for record in self._records]
 
     def wants_extract(self, bounds: list[int]) -> bool:
@@ -100,6 +101,15 @@ def _decode(codec: Codec, batch: Batch) -> list[Record]:
     return records_of(codec.decode(batch), batch.header.base_timestamp_us)
 
 
+def pieces_of(blob: bytes, limits: BatchLimits) -> Iterator[Piece]:
+    """The batches that lie one behind the other in what was read from a log."""
+    view, at = memoryview(blob), 0
+    while at + HEADER_BYTES <= len(view):
+        header = read_header(view, limits, at)
+        yield Piece(header, view[at : at + header.length])
+        at += header.length
+
+
 class Source:
     """Reads one partition."""
 
@@ -123,11 +133,7 @@ class Source:
         result = await self.partition.read(offset, _READ_BYTES)
         if result is None:
             return None
-        view, at = memoryview(result.blob), 0
-        while at + HEADER_BYTES <= len(view):
-            header = read_header(view, self._limits, at)
-            self._pieces.append(Piece(header, view[at : at + header.length]))
-            at += header.length
+        self._pieces.extend(pieces_of(result.blob, self._limits))
         return self._kept(offset)
 
     def _kept(self, offset: int) -> Piece | None:

@@ -30,7 +30,7 @@ Clock = trio.testing.MockClock
 
 async def bury(site: Site, count: int, *, stream: str = "s", first: int = 0) -> None:
     """So many records, all of them dead."""
-    one = await member(site, stream, "killer")
+    one = await member(site, stream, "killer", max_in_flight=100_000)
     await produce(site, count, stream=stream, first=first, batch=1000)
     for lease in await one.take(count):
         assert await one.settle([Verb.TERM, lease.token, [], None, "bad"]) == {}
