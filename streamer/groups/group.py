@@ -51,6 +51,11 @@ class Member:
         room = self.records_max - self.in_flight
         return min(room, self.batch_records) if self.batch_records else room
 
+    @property
+    def load(self) -> float:
+        """How much of what it may hold it holds."""
+        return self.in_flight / self.records_max
+
     def took(self, lease: Lease, count: int, *, alone: bool) -> None:
         self.leases[lease.token] = lease
         self.in_flight += count
@@ -185,8 +190,7 @@ class Group:
         else:
             members = list(self.members.values())
         found = [member for member in members if member.room > 0 and ready(member)]
-        found.sort(key=lambda member: member.in_flight / member.records_max)
-        return found
+        return sorted(found, key=lambda member: member.load)
 
     def for_suspect(self, ledger: Ledger, ready: Callable[[Member], bool]) -> Member | None:
         """The member that gets the ledger's next suspect now. If none is idle, one is kept from

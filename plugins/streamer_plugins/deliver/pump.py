@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from heapq import heappop, heappush
 
 import trio
 
@@ -27,6 +28,8 @@ from streamer_plugins.deliver.source import Piece, Source
 
 #: After a partition could not be read, it is left alone for so long.
 _FAULT_S = 2.0
+#: Then others have a turn.
+_LEASES_AT_ONCE = 200
 
 
 class Pump:
@@ -130,9 +133,9 @@ class Pump:
     async def _serve(self, index: int) -> bool:
         ledger = self.group.ledgers[index]
         moved = False
-        if ledger.has_suspects and self._members(ledger, alone=True):
+        if ledger.has_suspects:
             moved = await self._hand_out(index, ledger, alone=True)
-        if ledger is self.group.ledgers[index] and self._members(ledger, alone=False):
+        if ledger is self.group.ledgers[index]:
             moved |= await self._hand_out(index, ledger, alone=False)
         return moved
 
@@ -151,11 +154,14 @@ class Pump:
         offset = ledger.next_read(source.partition.high_water, alone=alone)
         if offset is None:
             return False
+        members = self._members(ledger, alone=alone)
+        if not members:
+            return False
         try:
             piece = await source.piece_at(offset)
             if piece is None:
                 return False
-            if ledger.needs_keys or alone or self._is_shared_out(piece, ledger):
+            if ledger.needs_keys or alone or _is_shared_out(piece, members):
                 # One that cannot be read goes out whole: its members say that they cannot.
                 with suppress(BadBatch):
                     await piece.decode(self.stream, self._limits)
@@ -167,11 +173,6 @@ class Pump:
             return True
         # Where all of it has to wait for keys that are out, what follows may not.
         return ledger.next_read(source.partition.high_water, alone=alone) not in (None, offset)
-
-    def _is_shared_out(self, piece: Piece, ledger: Ledger) -> bool:
-        """Whether a batch will go out in parts."""
-        members = self._members(ledger, alone=False)
-        return len(members) > 1 or any(2 * member.room < piece.header.count for member in members)
 
     def _skip(self, source: Source, ledger: Ledger, offset: int) -> bool:
         """Retention was quicker."""
@@ -193,22 +194,23 @@ class Pump:
     def _hand_out_piece(
         self, source: Source, ledger: Ledger, piece: Piece, offset: int, *, alone: bool
     ) -> bool:
-        """Hand out of one batch what may be; whether anything was."""
+        """Hand out of one batch what may be, so many leases at once; whether anything was."""
         keys = piece.keys() if ledger.needs_keys else None
         members = self._members(ledger, alone=alone)
         share = None
         if len(members) > 1 and piece.end >= source.partition.high_water:
             # Nothing follows: what there is is shared out evenly.
             share = -(-(piece.end - offset) // len(members))
+        # The least loaded is on top.
+        turns = [(member.load, number, member) for number, member in enumerate(members)]
         moved = False
-        while members:
-            member = members[0]
+        for _ in range(_LEASES_AT_ONCE):
+            if not turns:
+                break
+            _, number, member = heappop(turns)
             room = member.room if share is None else min(member.room, share)
             choice = ledger.choose(piece.first, piece.end, keys, room, alone=alone)
             if choice is None:
-                # Of an order of keys all of a batch may be parked: there is more behind it.
-                high_water = source.partition.high_water
-                moved = moved or ledger.next_read(high_water, alone=alone) not in (None, offset)
                 break
             batch, whole = self._render(piece, choice.bounds)
             lease = ledger.lease(
@@ -224,7 +226,8 @@ class Pump:
                 lease.token, ledger.number, choice.failures + 1, choice.bounds, whole, batch
             )
             moved = True
-            members = [] if alone else self._members(ledger, alone=False)
+            if member.room > 0 and self._is_ready(member):
+                heappush(turns, (member.load, number, member))
         return moved
 
     def _count(self, records: int, failures: int) -> None:
@@ -260,3 +263,8 @@ class Pump:
                     port = self.ports.get(number)
                     if port is not None:
                         port.revoke(ledger.number, token, True)
+
+
+def _is_shared_out(piece: Piece, members: list[Member]) -> bool:
+    """Whether a batch will go out in parts."""
+    return len(members) > 1 or 2 * members[0].room < piece.header.count

@@ -425,23 +425,25 @@ def state_of(site: Site) -> Any:
     """What a start must know again."""
     deliver: Any = site.daemon.deliver._deliverer  # type: ignore[union-attr]
     found: dict[Any, Any] = {}
-    for key, pump in deliver.pumps.items():
-        found[key] = [pump.group.paused, pump.group.settings]
+    for (stream, name), pump in deliver.pumps.items():
+        found[stream, name] = [pump.group.paused, pump.group.settings]
         for ledger in pump.group.ledgers:
-            retries = sorted(row[:4] + row[5:] for row in ledger.unfinished())
-            merged: list[Any] = []
-            for row in retries:
-                if merged and merged[-1][1] == row[0] and merged[-1][2:] == row[2:]:
-                    merged[-1][1] = row[1]
-                else:
-                    merged.append(list(row))
-            found[key] += [(ledger.cursor, ledger.done.bounds, merged)]
+            found[stream, name, ledger.number] = (ledger.cursor, ledger.done.bounds)
+            for first, end, failures, *_, since_us in ledger.unfinished():
+                # Pieces may be cut in other ways, and what was given back is a suspect again.
+                rest = (failures, since_us)
+                found |= {(stream, name, offset): rest for offset in range(first, end)}
     for name, box in deliver.letterboxes.items():
         found[name] = box.open
     for name, delayed in deliver.delayed.items():
         found[name] = (delayed.progress.cursor, delayed.progress.done.bounds)
     found["schedules"] = [schedule.to_plain() for schedule in deliver.timetable.schedules]
     return found
+
+
+def difference(now: dict[Any, Any], before: dict[Any, Any]) -> dict[Any, Any]:
+    keys = [key for key in {**now, **before} if now.get(key) != before.get(key)]
+    return {key: (now.get(key), before.get(key)) for key in keys}
 
 
 async def test_snapshots(autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -484,11 +486,11 @@ async def test_snapshots(autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch)
         dead = await values_in(site, "s.dead")
     async with killed(files, tree=settings) as site:
         await trio.sleep(1.0)
-        assert state_of(site) == before
+        assert not difference(state_of(site), before)
         assert await values_in(site, "s.dead") == dead
     async with opened(files, tree=settings) as site:
         await trio.sleep(1.0)
-        assert state_of(site) == before
+        assert not difference(state_of(site), before)
         assert sorted(names) == [each["group"] for each in await admin(site, "groups")]
 
 
