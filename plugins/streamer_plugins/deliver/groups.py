@@ -583,6 +583,7 @@ class Deliver:
 
         gauge("in_flight", "records out to members", lambda: _sum(pump, "in_flight"))
         gauge("retrying", "records that failed and come again", lambda: _sum(pump, "retrying"))
+        gauge("oldest_lease_s", "age of what is out for longest, in seconds", pump.oldest_lease_s)
         gauge("lag", "records that are not done", lambda: sum(pump.lags()))
         gauge("members", "members", lambda: len(group.members))
         for name, help in _COUNTS.items():

@@ -81,6 +81,13 @@ class Pump:
             found.append(max(0, end - first - done))
         return found
 
+    def oldest_lease_s(self) -> float:
+        """How long what is out for longest is out; 0 if nothing is."""
+        # They stand in the order in which they were handed out.
+        first = [next(iter(each.leases.values()), None) for each in self.group.ledgers]
+        times = [lease.handed_at for lease in first if lease is not None]
+        return trio.current_time() - min(times) if times else 0.0
+
     async def run(self) -> None:
         """Hand out, until cancelled."""
         while True:

@@ -126,14 +126,15 @@ def glance(pump: Pump) -> dict[str, Any]:
 
 def _member(pump: Pump, member: Member) -> dict[str, Any]:
     now = trio.current_time()
-    oldest = min((lease.handed_at for lease in member.leases.values()), default=None)
+    # They stand in the order in which they were handed out.
+    oldest = next(iter(member.leases.values()), None)
     return {
         "member": member.number,
         "name": member.name,
         "peer": member.peer,
         "in_flight": member.in_flight,
         "in_flight_bytes": member.in_flight_bytes,
-        "oldest_s": None if oldest is None else round(now - oldest, 3),
+        "oldest_s": None if oldest is None else round(now - oldest.handed_at, 3),
         "max_in_flight": member.records_max,
         "partitions": [
             ledger.number
