@@ -382,7 +382,7 @@ async def open_client(
 ) -> AsyncGenerator[Client, None]:
     """A client over whatever `dial` connects: for tests and simulations. See `connect`."""
     link = Link(dial, settings or LinkSettings(), rng or random.Random(), now_us)
-    raised: Exception | None = None
+    raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             # Cancelled from around, the block still has something to tell: what its consumers hold.
@@ -391,7 +391,9 @@ async def open_client(
             try:
                 await link.opened()
                 yield Client(link)
-            except Exception as error:
+            except trio.Cancelled:
+                raise
+            except BaseException as error:
                 # Kept out of the nursery, which would put it into a group.
                 raised = error
                 # Nothing waits from here on, and `Cancelled` from around must not replace it.

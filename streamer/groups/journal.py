@@ -11,7 +11,8 @@ groups and targets that nobody made: those mean nothing, as the snapshot after t
 
 The entries:
 
-    ["term", term]                                     a start of the daemon: tokens grow with it
+    ["term", term, numbers]                            a start of the daemon: tokens grow with it;
+                                                       and how many groups there ever were
     ["group", id, stream, name, settings, paused]      made, or changed
     ["at", id, partition, cursor]                      begins there, and forgets what it knew
     ["done", id, partition, bounds, retries]           done since the last one; failed since then
@@ -135,6 +136,8 @@ class Known:
     """All that the journal says."""
 
     term: int = 0
+    #: The highest number that a group ever had: they are not given again.
+    numbers: int = 0
     groups: dict[int, KnownGroup] = attrs.Factory(dict)
     targets: dict[tuple[str, int], KnownTarget] = attrs.Factory(dict)
     schedules: dict[str, Schedule] = attrs.Factory(dict)
@@ -182,6 +185,7 @@ class Replay:
 def _group(
     known: Known, number: int, stream: str, name: str, settings: dict[str, Any], paused: bool
 ) -> None:
+    known.numbers = max(known.numbers, number)
     group = known.groups.get(number)
     if group is None:
         group = known.groups[number] = KnownGroup(
@@ -258,8 +262,9 @@ def _unscheduled(known: Known, name: str) -> None:
     known.schedules.pop(name, None)
 
 
-def _term(known: Known, term: int) -> None:
+def _term(known: Known, term: int, numbers: int = 0) -> None:
     known.term = max(known.term, term)
+    known.numbers = max(known.numbers, numbers)
 
 
 _TAKE: dict[str, Callable[..., None]] = {

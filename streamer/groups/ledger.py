@@ -36,6 +36,8 @@ RETRIES_MAX = 20_000
 RANGES_MAX = 2000
 #: Timers that one call looks after: 10 ms of work, then others have a turn.
 EXPIRED_MAX = 1000
+#: Failures that may wait for the journal before nothing more is handed out.
+NEWS_MAX = 20_000
 #: A reason travels, and is kept for each retry.
 ERROR_CHARS_MAX = 500
 _JITTER = 0.25
@@ -332,8 +334,14 @@ class Ledger(Progress):
 
     @property
     def retrying(self) -> int:
-        """How many records have failed, or were given back, and come again."""
-        return sum(retry.end - retry.first for retry in self.retries.values())
+        """How many records have failed and come again."""
+        retries = self.retries.values()
+        return sum(retry.end - retry.first for retry in retries if retry.failures)
+
+    @property
+    def news(self) -> int:
+        """How many failures the journal has not taken yet."""
+        return len(self._retry_news)
 
     @property
     def timers(self) -> int:

@@ -23,6 +23,8 @@ from streamer.records import Record
 
 DEAD_HEADER = "streamer-dead"
 REDRIVEN_HEADER = "streamer-redriven"
+#: Of a record that stands for one that cannot be read any more: where that was, or why.
+GONE_HEADER = "streamer-gone"
 DEAD_BYTES_MAX = 2 * KIB
 #: Reasons.
 MAX_DELIVERIES = "max_deliveries"

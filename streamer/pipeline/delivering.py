@@ -13,7 +13,7 @@ import attrs
 import structlog
 import trio
 
-from streamer.errors import PipelineDown
+from streamer.errors import PipelineDown, StreamerError
 from streamer.pipeline.deliver import Deliverer, Joined, Port
 from streamer.pipeline.runner import texts
 
@@ -100,7 +100,14 @@ class Delivering:
         """
         if self._deliverer is None:
             raise self._down()
-        return await self._deliverer.ask(verb, args)
+        try:
+            return await self._deliverer.ask(verb, args)
+        except StreamerError:
+            raise
+        except Exception as error:
+            # A fault of a plugin is not to end the session that asked.
+            _log.error("a question about groups failed", verb=verb, exc_info=error)
+            raise StreamerError(f"{verb}: {type(error).__name__}: {error}") from error
 
     @property
     def down(self) -> str:

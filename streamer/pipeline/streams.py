@@ -80,7 +80,9 @@ class Stream:
 
     def floor(self, partition: int) -> int | None:
         """The lowest offset that a configured group still needs; None if there is no group."""
-        groups = {*self.settings.retention_groups, *self.meta.floors}
+        # Names that begin so are no group's: what they need is kept whatever the settings say.
+        own = (name for name in self.holders if name.startswith("$"))
+        groups = {*self.settings.retention_groups, *self.meta.floors, *own}
         return min((self._floor(group, partition) for group in groups), default=None)
 
     def _floor(self, group: str, partition: int) -> int:

@@ -21,6 +21,7 @@ from streamer import (
 )
 from streamer.groups.delays import DelayIndex
 from streamer.groups.progress import Progress
+from streamer.groups.ranges import Ranges, pairs
 from streamer_plugins.deliver.moves import BACKLOG_MAX, Moves
 from streamer_plugins.deliver.source import Piece, pieces_of, records_at
 
@@ -30,6 +31,8 @@ _MOVED_AT_ONCE = 500
 #: The wall clock may be set: nothing sleeps longer than that.
 _SLEEP_S = 1.0
 _RETRY_S = 1.0
+#: Holes in what has been moved, above which the oldest that waits is put behind the newest.
+_RANGES_MAX = 10_000
 
 
 class Delayed:
@@ -55,6 +58,8 @@ class Delayed:
         self._position = self._partition.high_water
         waiting = self._position - progress.cursor - progress.done.count
         self.index = DelayIndex(entries_max, waiting=waiting, next_offset=self._position)
+        #: What could not be read: it stays where it is.
+        self.unreadable = Ranges()
         self._turn = 0
         self._news = trio.Event()
         self._partition.watchers.add(self._wake)
@@ -107,9 +112,11 @@ class Delayed:
 
     async def _move(self) -> bool:
         """Decide on moves of what is due; whether there was anything."""
-        if self._moves.backlog > BACKLOG_MAX:
+        if self._moves.backlog(self._target) > BACKLOG_MAX:
             await trio.sleep(_SLEEP_S / 10)
             return True
+        if len(self.progress.done) > _RANGES_MAX:
+            await self._put_behind()
         offsets = self.index.due(self.context.now_us(), _MOVED_AT_ONCE)
         if not offsets:
             return False
@@ -127,6 +134,20 @@ class Delayed:
             self._moves.add(where, "delayed", self.number, source, {})
         self.index.done(offsets)
         return True
+
+    async def _put_behind(self) -> None:
+        """Records that wait for long leave holes in what is done, and hold the log's oldest
+        segments: the oldest of them are appended to this stream once more, to wait there."""
+        progress, known = self.progress, self.progress.done.copy()
+        for first, end in self.unreadable:
+            known.add(first, end)
+        left = known.missing(progress.cursor, self._position)[: 2 * _MOVED_AT_ONCE]
+        offsets = [at for first, end in pairs(left) for at in range(first, end)][:_MOVED_AT_ONCE]
+        self.index.remove(offsets)
+        for offset in offsets:
+            progress.finish(offset, offset + 1, told=True)
+            source = (self.stream.name, 0, offset, offset + 1)
+            self._moves.add((self.stream.name, 0), "again", self.number, source, {})
 
     async def _records(self, offsets: list[int]) -> dict[int, Record]:
         found: dict[int, Record] = {}
@@ -155,6 +176,7 @@ class _Times:
         self._partition = delayed.stream.partitions[0]
         self._limits = delayed.context.limits
         self._log = delayed.context.log
+        self._unreadable = delayed.unreadable
         self._offset = offset
         self._end = end
         self._ready: list[tuple[int, int]] = []
@@ -194,6 +216,8 @@ class _Times:
         self._ready = found[::-1]
 
     def _skipped(self, first: int, end: int, error: StreamerError) -> None:
+        if not self._unreadable.add(first, end):
+            return
         self._log.error(
             "delayed records cannot be read, and stay",
             stream=self._stream.name,

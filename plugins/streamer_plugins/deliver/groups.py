@@ -35,7 +35,7 @@ from streamer.groups.ledger import Ledger
 from streamer.groups.progress import Progress
 from streamer.groups.schedules import Schedules
 from streamer.groups.settings import GroupSettings, check_group_name
-from streamer.limits import STREAM_NAME_CHARS_MAX
+from streamer.limits import OFFSET_MAX, STREAM_NAME_CHARS_MAX
 from streamer_plugins.deliver import letterbox
 from streamer_plugins.deliver.delayed import SUFFIX as DELAYED
 from streamer_plugins.deliver.delayed import Delayed
@@ -55,7 +55,7 @@ _START_S = 5.0
 #: Tokens: the start of the daemon above, what it has handed out below.
 _TOKEN_BITS = 43
 #: Names of progresses that are no group of anybody's.
-_OWN_DEAD, _OWN_DELAYED = "$dead", "$delayed"
+_OWN_DEAD, _OWN_DELAYED, _OWN_MOVES = "$dead", "$delayed", "$moves"
 #: What the names of the daemon's own streams begin with.
 _OWN_PREFIX = "__"
 
@@ -157,12 +157,12 @@ class Deliver:
         context = self.context
         term = known.term + 1
         self._token = term << _TOKEN_BITS
-        self.journal.add(["term", term])
+        self._numbers = known.numbers
+        self.journal.add(["term", term, self._numbers])
         schedules = Schedules(self.config.schedules_max)
         for schedule in known.schedules.values():
             schedules.put(schedule)
         self.timetable = Timetable(schedules, context, self.journal, self.moves)
-        self._numbers = max(known.groups, default=0)
         for group in known.groups.values():
             if context.streams.has(group.stream):
                 self._load_group(group)
@@ -299,16 +299,17 @@ class Deliver:
             changed=self.news_of,
         )
         self.pumps[stream.name, name] = pump
-        stream.holders[name] = partial(self._held, group)
+        stream.holders[name] = lambda partition: group.ledgers[partition].cursor
+        # What died is read from here when it is moved, whoever the config says holds it.
+        stream.holders[_OWN_MOVES] = partial(self._moved_from, stream.name)
         self._show_stats(pump)
         scope = self._scopes[number] = trio.CancelScope()
         self._nursery.start_soon(_run_in_scope, scope, pump.run)
         return pump
 
-    def _held(self, group: Group, partition: int) -> int:
-        """The lowest offset that a group still needs, or what died of it and is yet to be read."""
-        cursor = group.ledgers[partition].cursor
-        return min(cursor, self.moves.lowest(group.stream, partition, cursor))
+    def _moved_from(self, stream: str, partition: int) -> int:
+        """The lowest offset that a move under way still reads."""
+        return self.moves.lowest(stream, partition, OFFSET_MAX)
 
     def _next_token(self) -> int:
         self._token += 1
@@ -325,8 +326,6 @@ class Deliver:
         self._scopes.pop(pump.number).cancel()
         self._forget_stats(pump)
         for ledger in group.ledgers:
-            # What died of it before has died all the same.
-            self._bury(pump, ledger)
             self._dirty.pop((pump.number, ledger.number), None)
         self.journal.add(["gone", pump.number])
         await self.journal.durable()
@@ -390,7 +389,8 @@ class Deliver:
         except StreamerError as error:
             answer(error)
             return
-        except trio.Cancelled:
+        except BaseException:
+            # Cancelled, or a fault that ends the stage.
             answer(PipelineDown("consumer groups are going down"))
             raise
         self._member_numbers += 1
@@ -423,7 +423,8 @@ class Deliver:
     # ------------------------------------------------------------------------------------- news
 
     def news_of(self, pump: Pump, ledger: Ledger) -> None:
-        """A ledger has news for the journal."""
+        """A ledger has news for the journal. What has died of it is a move from here on."""
+        self._bury(pump, ledger)
         self._dirty[pump.number, ledger.number] = (pump, ledger)
         self.journal.touch()
 
@@ -440,7 +441,6 @@ class Deliver:
         partition = 0
         if pump is not None and isinstance(progress, Ledger):
             partition = progress.number
-            self._bury(pump, progress)
             retries = progress.take_retry_news()
         bounds = progress.take_news()
         if pump is not None and pump.stream.partitions[partition].in_memory:
@@ -465,14 +465,14 @@ class Deliver:
 
     def _committed(self) -> None:
         self.moves.durable()
+        for pump in self.pumps.values():
+            if pump.waits_for_journal:
+                pump.wake()
 
     def _snapshot(self) -> Iterable[Entry]:
-        yield ["term", self._token >> _TOKEN_BITS]
+        yield ["term", self._token >> _TOKEN_BITS, self._numbers]
         for pump in self.pumps.values():
             yield self._entry(pump)
-            for ledger in pump.group.ledgers:
-                # Dead is done: where that is said, the move must be among the moves.
-                self._bury(pump, ledger)
             for ledger in pump.group.ledgers:
                 yield from _progress_entries(pump.number, ledger.number, ledger)
         for parked in self._parked:
@@ -506,8 +506,10 @@ class Deliver:
                     leases += len(ledger.leases)
                     while ledger.timers and self._expire(pump, ledger, now, now_us):
                         await trio.lowlevel.checkpoint()
-            held = leases >= self.config.leases_max or self.moves.backlog > BACKLOG_MAX
+            full = leases >= self.config.leases_max
             for pump in self.pumps.values():
+                dead = f"{pump.group.stream}{letterbox.SUFFIX}"
+                held = full or self.moves.backlog(dead) > BACKLOG_MAX
                 if pump.held and not held:
                     pump.wake()
                 pump.held = held
@@ -565,7 +567,7 @@ class Deliver:
     # -------------------------------------------------------------------------------- for people
 
     def health(self) -> list[str]:
-        found = []
+        found = self.moves.health()
         for (stream, name), pump in self.pumps.items():
             for index, (error, _) in pump.faults.items():
                 found.append(

@@ -31,7 +31,15 @@ from streamer import (
     TooLarge,
 )
 from streamer.groups.journal import Entry, KnownTarget, Move
-from streamer.groups.letters import DEAD_HEADER, DeadFacts, dead_letter, moved, revive
+from streamer.groups.letters import (
+    DEAD_HEADER,
+    GONE_HEADER,
+    REDRIVEN_HEADER,
+    DeadFacts,
+    dead_letter,
+    moved,
+    revive,
+)
 from streamer.groups.ranges import Ranges
 from streamer_plugins.deliver.source import records_at
 
@@ -54,6 +62,8 @@ class _Target:
     appended: int = 0
     told: int = 0
     running: bool = False
+    #: Why the last append failed.
+    error: str = ""
 
 
 class Moves:
@@ -71,7 +81,8 @@ class Moves:
         #: Taken by the journal, not durable yet.
         self._writing: list[tuple[Where, Move]] = []
         self._entries: list[Entry] = []
-        self.backlog = 0
+        #: Records under way, by the stream that they go to.
+        self._backlogs: dict[str, int] = {}
         self._closed = False
         self._idle = trio.lowlevel.ParkingLot()
         self._moved = context.stats.counter("groups_moved", "records moved between streams")
@@ -94,8 +105,23 @@ class Moves:
         move = Move(target.next_sequence, kind, group, *source, facts)
         target.next_sequence += move.count
         self._new.append((where, move))
-        self.backlog += move.count
+        self._count(where, move.count)
         self._touch()
+
+    def _count(self, where: Where, records: int) -> None:
+        self._backlogs[where[0]] = self._backlogs.get(where[0], 0) + records
+
+    def backlog(self, stream: str) -> int:
+        """How many records are on their way to a stream."""
+        return self._backlogs.get(stream, 0)
+
+    def health(self) -> list[str]:
+        """Which targets take nothing."""
+        return [
+            f"records cannot be moved to partition {partition} of {stream!r}: {target.error}"
+            for (stream, partition), target in self._targets.items()
+            if target.error
+        ]
 
     def _new_target(self, where: Where) -> _Target:
         producer = self._context.rng.getrandbits(63) or 1
@@ -158,7 +184,7 @@ class Moves:
             for move in told.moves:
                 if move.sequence + move.count > appended:
                     target.ready.append(move.rest(max(0, appended - move.sequence)))
-                    self.backlog += target.ready[-1].count
+                    self._count(where, target.ready[-1].count)
             target.appended = min(
                 (move.sequence for move in target.ready), default=told.next_sequence
             )
@@ -216,13 +242,14 @@ class Moves:
                 if not await self._append_next(where, target):
                     self._rename(where, target)
             except StreamerError as error:
+                target.error = error.message
                 pause = next(pauses, pause)
                 self._context.log.warning(
                     "records not moved", stream=where[0], partition=where[1], error=error.message
                 )
                 await trio.sleep(pause)
             else:
-                pauses = iter(_RETRY_S)
+                pauses, target.error = iter(_RETRY_S), ""
         target.running = False
 
     def _rename(self, where: Where, target: _Target) -> None:
@@ -231,10 +258,13 @@ class Moves:
         self._entries.append(["moved", *where, target.appended])
         target.producer = self._new_target(where).producer
         target.next_sequence = target.appended = target.told = 0
-        again = list(target.ready)
+        # That these are done where they come from, the journal has by their first entries: a
+        # second one must not say it of a group that has begun anew since.
+        again = [attrs.evolve(move, group=0) for move in target.ready]
+        again += [attrs.evolve(move, group=0) for its, move in self._writing if its == where]
+        again += [move for its, move in self._new if its == where]
         target.ready.clear()
         for waiting in (self._writing, self._new):
-            again += [move for its, move in waiting if its == where]
             waiting[:] = [each for each in waiting if each[0] != where]
         for move in again:
             self._new.append((where, attrs.evolve(move, sequence=target.next_sequence)))
@@ -265,10 +295,10 @@ class Moves:
                 return False
             if taken <= 0:
                 raise
-        self._reached(target, sequence + taken)
+        self._reached(where, target, sequence + taken)
         return True
 
-    def _reached(self, target: _Target, sequence: int) -> None:
+    def _reached(self, where: Where, target: _Target, sequence: int) -> None:
         """All below `sequence` is appended."""
         ready, target.appended = target.ready, sequence
         while ready and ready[0].sequence < sequence:
@@ -276,7 +306,7 @@ class Moves:
             taken = min(move.count, sequence - move.sequence)
             if taken < move.count:
                 ready.appendleft(move.rest(taken))
-            self.backlog -= taken
+            self._count(where, -taken)
             self._moved.value += taken
         if not ready:
             # The journal is to know it some time soon, for whoever starts after a long while.
@@ -307,9 +337,18 @@ class Moves:
                     continue
                 # No room for why it died: the record is worth more than that.
                 records[0] = _bare(records[0])
-                return self._codec.encode_records(
-                    records[:1], now_us=self._context.now_us(), stamp=stamp
-                ), 1
+                return self._encode_last(records[0], stamp), 1
+
+    def _encode_last(self, record: Record, stamp: ProducerStamp) -> Batch:
+        """One record, whatever becomes of it: a move must come to an end."""
+        now_us = self._context.now_us()
+        try:
+            return self._codec.encode_records([record], now_us=now_us, stamp=stamp)
+        except TooLarge as error:
+            # It was made under limits, or by an encoder, that allowed more.
+            self._context.log.error("a record is lost on its way", error=error.message)
+            gone = Record(b"", headers={GONE_HEADER: error.message.encode()})
+            return self._codec.encode_records([gone], now_us=now_us, stamp=stamp)
 
     async def _records(self, moves: Sequence[Move]) -> list[Record]:
         """What is to be appended; one that is gone leaves a letter that says so."""
@@ -342,12 +381,14 @@ class Moves:
 
     def _made(self, move: Move, offset: int, record: Record | None) -> Record:
         if record is None:
-            record = Record(b"", headers={"streamer-gone": _origin(move, offset)})
+            record = Record(b"", headers={GONE_HEADER: _origin(move, offset)})
         if move.kind == "dead":
             facts = DeadFacts(
                 stream=move.stream, partition=move.partition, offset=offset, **move.facts
             )
             return dead_letter(record, facts)
+        if move.kind == "again":
+            return record
         return revive(record) if move.kind == "revive" else moved(record)
 
 
@@ -359,6 +400,7 @@ def _origin(move: Move, offset: int) -> bytes:
 def _bare(record: Record) -> Record:
     headers = dict(record.headers or {})
     headers.pop(DEAD_HEADER, None)
+    headers.pop(REDRIVEN_HEADER, None)
     return attrs.evolve(record, headers=headers or None)
 
 

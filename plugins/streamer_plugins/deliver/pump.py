@@ -22,7 +22,7 @@ from streamer import (
     StreamerError,
 )
 from streamer.groups.group import Group, Member
-from streamer.groups.ledger import Ledger
+from streamer.groups.ledger import NEWS_MAX, Ledger
 from streamer.groups.ranges import size
 from streamer_plugins.deliver.source import Piece, Source
 
@@ -54,6 +54,8 @@ class Pump:
         self.faults: dict[int, tuple[StreamerError, float]] = {}
         #: Set where the stage can take no more for now (moves pile up).
         self.held = False
+        #: More has failed than the journal has taken: it waits until that has.
+        self.waits_for_journal = False
         self._context = context
         self._limits: BatchLimits = context.limits
         self._next_token = next_token
@@ -109,8 +111,8 @@ class Pump:
         moved = False
         count = len(group.ledgers)
         self._turn += 1
-        if not any(ledger.has_suspects for ledger in group.ledgers):
-            group.unreserve()
+        # Who is kept for a suspect is decided anew: it may be gone, or out of reach.
+        group.unreserve()
         for step in range(count):
             index = (self._turn + step) % count
             if self._faulty(index):
@@ -140,6 +142,9 @@ class Pump:
     async def _serve(self, index: int) -> bool:
         ledger = self.group.ledgers[index]
         moved = False
+        self.waits_for_journal = ledger.news > NEWS_MAX
+        if self.waits_for_journal:
+            return False
         if ledger.has_suspects:
             moved = await self._hand_out(index, ledger, alone=True)
         if ledger is self.group.ledgers[index]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import trio
 
@@ -64,7 +65,7 @@ class Piece:
             if self.header.raw_length > _INLINE_BYTES:
                 # A codec of its own: one is not for two threads.
                 codec = Codec(limits=limits, dictionaries=stream.dictionaries)
-                self._records = await trio.to_thread.run_sync(_decode, codec, batch)
+                self._records = await stream.partitions[0].run(partial(_decode, codec, batch))
             else:
                 self._records = _decode(stream.codec, batch)
         return self._records

@@ -34,9 +34,12 @@ async def answer(deliver: Deliver, verb: str, args: Args) -> Any:
 
 
 async def _groups(deliver: Deliver, _: Args) -> Any:
-    found = []
-    for key in sorted(deliver.pumps):
-        found.append(await _summary(deliver, deliver.pumps[key]))
+    found: list[dict[str, Any]] = []
+    # One may be deleted while another is looked at.
+    for name in sorted(deliver.pumps):
+        pump = deliver.pumps.get(name)
+        if pump is not None:
+            found.append(await _summary(deliver, pump))
     return found
 
 

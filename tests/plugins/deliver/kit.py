@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import trio
 
 from streamer.batch import Codec
@@ -20,9 +21,7 @@ from streamer.records import Record
 from streamer.testing.memory_files import MemoryFiles
 from streamer.wire import frames
 from streamer.wire.frames import Verb
-from tests.site import NOW_US, UNIX, Peer, Site, open_site, passing_us
-
-__all__ = ["Verb"]
+from tests.site import UNIX, Peer, Site, open_site, passing_us
 
 #: Nobody is asked for a sign of life while time passes.
 TREE: dict[str, Any] = {"session": {"idle_s": 36_000}}
@@ -73,6 +72,13 @@ def records_of(lease: frames.Lease) -> list[Record]:
     if not lease.whole:
         return records
     return [records[offset - batch.header.base_offset] for offset in offsets_of(lease)]
+
+
+def small_segments(monkeypatch: pytest.MonkeyPatch, nbytes: int = 4000) -> None:
+    """The daemon's own streams roll at that size; configs do not go as low."""
+    from streamer.daemon import supervisor
+
+    monkeypatch.setattr(supervisor, "_OWN_SEGMENT_BYTES", nbytes)
 
 
 class Member:
@@ -283,6 +289,3 @@ async def drained(site: Site, *, stream: str = "s", name: str = "g") -> list[byt
             await one.leave()
             await one.peer.stream.aclose()
             return seen
-
-
-NEVER_US = NOW_US + 10**15

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from streamer.testing.memory_files import MemoryFiles
+from streamer_plugins.deliver import delayed
 from tests.plugins.deliver.kit import (
     admin,
     killed,
@@ -176,3 +177,30 @@ async def test_retention_keeps_what_waits(
         await trio.sleep(260.0)
         assert (await values_in(site, "s"))[-1] == b"long"
         assert log.first_offset > 10
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_the_oldest_that_waits_goes_behind_the_newest(
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch, restart: bool
+) -> None:
+    """Records for much later in between others would leave a hole each for as long."""
+    monkeypatch.setattr(delayed, "_RANGES_MAX", 5)
+    files = MemoryFiles()
+    async with killed(files) as site:
+        rows = [row(b"%d" % n, 1.0 if n % 2 else 10_000.0) for n in range(60)]
+        await put(site, *rows)
+        await trio.sleep(5.0)
+        found = site.daemon.deliver._deliverer.delayed["s.delayed"]  # type: ignore[union-attr]
+        assert len(found.progress.done) <= 6
+        assert found.progress.cursor > 30
+        assert (await admin(site, "delayed", stream="s"))["waiting"] == 30
+        if not restart:
+            await trio.sleep(10_001.0)
+            values = await values_in(site, "s")
+    if restart:
+        async with killed(files) as site:
+            assert (await admin(site, "delayed", stream="s"))["waiting"] == 30
+            await trio.sleep(10_001.0)
+            values = await values_in(site, "s")
+    assert values[:30] == [b"%d" % n for n in range(1, 60, 2)]
+    assert sorted(values[30:], key=int) == [b"%d" % n for n in range(0, 60, 2)]

@@ -159,7 +159,7 @@ async def test_a_redrive_waits_for_no_other_streams_moves(autojump_clock: Clock)
     async with opened() as site:
         await bury(site, 1)
         site.daemon.deliver._deliverer.moves.add(  # type: ignore
-            ("a/b", 0), "dead", 0, ("s", 0, 0, 1), {}
+            ("a/b", 0), "revive", 0, ("s", 0, 0, 1), {}
         )
         with trio.fail_after(1.0):
             await admin(site, "dead_redrive", stream="s", ranges=[0, 1])
