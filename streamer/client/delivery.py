@@ -77,6 +77,7 @@ class Delivery:
         "left",
         "lost",
         "partition",
+        "since",
         "stream",
         "token",
         "whole",
@@ -104,6 +105,8 @@ class Delivery:
         #: It is not held any more: what is said of it does not count.
         self.lost: str = ""
         self.acking: Item | None = None
+        #: When it came, by trio's clock.
+        self.since = trio.current_time()
         self._owner = owner
         self._codec = codec
         self._columns: Columns | None = None

@@ -261,6 +261,7 @@ class Settling:
                 self._extending -= 1
                 if item.delivery.done or item.delivery.lost:
                     # Settled by what is before it in the queue, or taken meanwhile.
+                    self._pass_waiters(item, items)
                     continue
             items.append(item)
         self._open.clear()
@@ -271,6 +272,17 @@ class Settling:
         rows = [item.row() for item in items]
         number = self._link.next_number()
         return sent, frames.Settle(number, self.subscription, self._level, rows)
+
+    def _pass_waiters(self, item: Item, items: list[Item]) -> None:
+        """An item does not go out: whoever waits for it waits for what is before it."""
+        if not item.waiters:
+            return
+        before = items or (next(reversed(self._sent)).items if self._sent else None)
+        if before:
+            before[-1].waiters += item.waiters
+            return
+        for waiter in item.waiters:
+            waiter.answered()
 
     # --------------------------------------------------------------------------------- answers
 

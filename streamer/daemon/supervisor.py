@@ -320,7 +320,6 @@ class Daemon:
         context = DeliverContext(
             streams=streams,
             limits=self.config.batch.limits,
-            wire_limits=self.config.session.wire_limits,
             stats=self.stats,
             appender=Appender(self._pipeline_of),
             now_us=self._world.now_us,

@@ -27,7 +27,7 @@ The entries:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -43,6 +43,12 @@ Entry = list[Any]
 
 #: Deep enough for a schedule's or a move's map in an entry.
 _DEPTH_MAX = 6
+#: Of one entry, and what of it a retry takes besides its error, at the most.
+_ENTRY_BYTES = 64 * 1024
+_RETRY_BYTES = 64
+_BOUNDS_MAX = _ENTRY_BYTES // 16 // 2 * 2
+#: Where the error stands in a retry.
+_ERROR = 5
 
 
 @attrs.frozen
@@ -286,10 +292,34 @@ def encode(entry: Entry) -> bytes:
     return cbor.dumps(entry)
 
 
-def bounds_in_pieces(bounds: list[int], ranges_max: int = 10_000) -> Iterable[list[int]]:
-    """Bounds in lists that fit into an entry each."""
-    for at in range(0, len(bounds), 2 * ranges_max):
-        yield bounds[at : at + 2 * ranges_max]
+def done_entries(
+    group: int, partition: int, bounds: list[int], retries: list[list[Any]]
+) -> Iterator[Entry]:
+    """What is done of a partition and what has failed, as entries of a bounded size: each is a
+    record. Failures stand first, as what has failed may be done since."""
+    piece: list[list[Any]] = []
+    room = _ENTRY_BYTES
+    for retry in retries:
+        nbytes = _RETRY_BYTES + len(str(retry[_ERROR]).encode())
+        if piece and nbytes > room:
+            yield ["done", group, partition, [], piece]
+            piece, room = [], _ENTRY_BYTES
+        piece.append(retry)
+        room -= nbytes
+    if piece:
+        yield ["done", group, partition, [], piece]
+    for at in range(0, len(bounds), _BOUNDS_MAX):
+        yield ["done", group, partition, bounds[at : at + _BOUNDS_MAX], []]
 
 
-__all__ = ["Entry", "Known", "KnownGroup", "KnownTarget", "Move", "Ranges", "Replay", "encode"]
+__all__ = [
+    "Entry",
+    "Known",
+    "KnownGroup",
+    "KnownTarget",
+    "Move",
+    "Ranges",
+    "Replay",
+    "done_entries",
+    "encode",
+]

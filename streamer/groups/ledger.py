@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 DONE_RANGES_MAX = 50_000
 RETRIES_MAX = 20_000
 #: Ranges of one lease: they travel beside the batch, in the same frame.
-RANGES_MAX = 2000
+RANGES_MAX = 200
 #: Timers that one call looks after: 10 ms of work, then others have a turn.
 EXPIRED_MAX = 1000
 #: Failures that may wait for the journal before nothing more is handed out.

@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from streamer.errors import StreamerError
-from streamer.limits import BatchLimits, WireLimits
+from streamer.limits import BatchLimits
 from streamer.pipeline.streams import Streams
 from streamer.stats import Stats
 
@@ -111,7 +111,6 @@ class DeliverContext:
 
     streams: Streams
     limits: BatchLimits
-    wire_limits: WireLimits
     stats: Stats
     #: Appends through the pipelines, as a session does.
     appender: Appender

@@ -66,6 +66,8 @@ class Stream:
     #: By group, what gives the lowest offset of a partition that it still needs: it counts for
     #: retention where the settings name the group, instead of a floor that was set.
     holders: dict[str, Callable[[int], int]] = attrs.Factory(dict)
+    #: What a deliver stage that crashed leaves for the next one; gone with the stream's records.
+    kept: dict[str, Any] = attrs.Factory(dict)
 
     @property
     def name(self) -> str:

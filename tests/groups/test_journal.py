@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamer import cbor
 from streamer.errors import StorageDamaged
-from streamer.groups.journal import Entry, Known, Move, Replay, bounds_in_pieces, encode
+from streamer.groups.journal import Entry, Known, Move, Replay, done_entries, encode
 from streamer.groups.schedules import Schedule
 from streamer.groups.settings import GroupSettings
 
@@ -237,9 +237,15 @@ def test_what_is_no_entry(value: bytes) -> None:
         replay.take(value)
 
 
-def test_bounds_in_pieces() -> None:
-    assert list(bounds_in_pieces([1, 2, 3, 4, 5, 6], 2)) == [[1, 2, 3, 4], [5, 6]]
-    assert list(bounds_in_pieces([])) == []
+def test_entries_are_of_a_bounded_size() -> None:
+    """Each is the value of a record; what they say together is all of it."""
+    bounds = list(range(1 << 62, (1 << 62) + 100_000, 2))
+    retries = [[n, n + 1, 3, 1 << 60, True, "\U0001f4a3" * (n % 500), 1 << 60] for n in range(3000)]
+    entries = list(done_entries(1, 2, bounds, retries))
+    assert max(len(encode(entry)) for entry in entries) < 70_000
+    assert [bound for entry in entries for bound in entry[3]] == bounds
+    assert [retry for entry in entries for retry in entry[4]] == retries
+    assert list(done_entries(1, 2, [], [])) == []
 
 
 # ----------------------------------------------------------------------------------- hypothesis

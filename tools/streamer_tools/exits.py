@@ -39,7 +39,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.TEMPORARY: "refused for now (disk full, going down, directory in use): try again later",
     Exit.PROTOCOL: "the other side does not speak our protocol, or broke it",
     Exit.CONFIG: "the configuration is wrong; a line a fault on standard error",
-    Exit.INTERRUPTED: "interrupted by Ctrl-C",
+    Exit.INTERRUPTED: "interrupted by Ctrl-C (consume --group: or by SIGTERM)",
 }
 
 

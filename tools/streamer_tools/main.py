@@ -94,7 +94,7 @@ def _status(call: Any) -> int:
         # A fault begins with its file, as a compiler's messages do.
         who = "" if story.status is Exit.CONFIG else "streamer: "
         for line in story.lines:
-            click.echo(f"{who}{line}", err=True)
+            click.echo(f"{who}{escaped(line)}", err=True)
         _forget_broken_output()
         return story.status
     return outcome if isinstance(outcome, int) else Exit.OK

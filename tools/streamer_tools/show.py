@@ -2,7 +2,7 @@
 
 Rules: on a terminal a table is drawn by `rich`, with units; anywhere else it is bare values in
 columns without blanks, a row a line, so that `awk` can read it. `rich` is imported only for a
-terminal.
+terminal. Names and texts are those of any client: what cannot be printed is escaped in every cell.
 """
 
 from __future__ import annotations
@@ -89,10 +89,16 @@ def headers_json(headers: Mapping[str, bytes]) -> dict[str, Any]:
     return shown
 
 
+def escaped(text: str) -> str:
+    """A text that cannot act on a terminal: control characters and their kind as in `\\x1b`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def printable(data: bytes, width: int = 2000) -> str:
     """A value as text for a terminal: control characters and foreign bytes are escaped."""
-    text = data[:width].decode(errors="backslashreplace")
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    shown = escaped(data[:width].decode(errors="backslashreplace"))
     return shown + (f"... ({len(data):,} bytes)" if len(data) > width else "")
 
 
@@ -133,7 +139,7 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> 
     for row in rows:
         values = [row.get(column.key) for column in columns]
         table.add_row(*[
-            Text("-" if value is None else column.human(value))
+            Text("-" if value is None else escaped(column.human(value)))
             for column, value in zip(columns, values, strict=True)
         ])  # fmt: skip
     return table
@@ -156,7 +162,7 @@ def print_table(
 def _plain(value: Any) -> str:
     if value is None or value == "":
         return "-"
-    return f"{value:.6g}" if isinstance(value, float) else str(value).replace(" ", "_")
+    return f"{value:.6g}" if isinstance(value, float) else escaped(str(value)).replace(" ", "_")
 
 
 def _numeric(column: Column, rows: Sequence[Mapping[str, Any]]) -> bool:

@@ -30,7 +30,7 @@ from streamer import (
     setting,
 )
 from streamer.groups.group import Group, Member
-from streamer.groups.journal import Entry, Known, KnownGroup, KnownProgress
+from streamer.groups.journal import Entry, Known, KnownGroup, KnownProgress, done_entries
 from streamer.groups.ledger import Ledger
 from streamer.groups.progress import Progress
 from streamer.groups.schedules import Schedules
@@ -146,6 +146,12 @@ class Deliver:
         self.context.streams.opened = None
         for pump in self.pumps.values():
             pump.close()
+            # Of a stream in memory the journal has nothing, and its records are still there.
+            pump.stream.kept[pump.group.name] = {
+                ledger.number: (ledger.cursor, ledger.done.bounds, ledger.unfinished())
+                for ledger in pump.group.ledgers
+                if pump.stream.partitions[ledger.number].in_memory
+            }
             # Until somebody knows better, retention keeps all.
             pump.stream.holders.pop(pump.group.name, None)
             self._forget_stats(pump)
@@ -197,15 +203,18 @@ class Deliver:
         )
         pump.group.paused = known.paused
         now, now_us = trio.current_time(), self.context.now_us()
+        kept = stream.kept.pop(known.name, {})
         for number, partition in enumerate(stream.partitions):
             progress = known.partition(number)
             cursor = progress.cursor
             if partition.in_memory:
                 # Its records are gone with the daemon that had them.
                 cursor = partition.log.first_offset
+            done, failed = progress.done.bounds, progress.unfinished()
+            if partition.in_memory:
+                cursor, done, failed = kept.get(number, (cursor, [], []))
             ledger = pump.group.new_ledger(number, cursor, now)
-            if not partition.in_memory:
-                ledger.load(progress.done.bounds, progress.unfinished(), now, now_us)
+            ledger.load(done, failed, now, now_us)
             pump.group.ledgers[number] = ledger
 
     # ---------------------------------------------------------------------------------- groups
@@ -446,7 +455,7 @@ class Deliver:
         if pump is not None and pump.stream.partitions[partition].in_memory:
             # Gone with the daemon, as its records are.
             return []
-        return [["done", number, partition, bounds, retries]] if bounds or retries else []
+        return list(done_entries(number, partition, bounds, retries))
 
     def _bury(self, pump: Pump, ledger: Ledger) -> None:
         group = pump.group
@@ -569,7 +578,8 @@ class Deliver:
     def health(self) -> list[str]:
         found = self.moves.health()
         for (stream, name), pump in self.pumps.items():
-            for index, (error, _) in pump.faults.items():
+            # Without members nobody tries again, so nobody knows whether it is still so.
+            for index, (error, _) in pump.faults.items() if pump.group.members else ():
                 found.append(
                     f"group {name!r} of stream {stream!r} cannot go on in partition {index}: "
                     f"{error.message}"
@@ -635,13 +645,8 @@ def _sum(pump: Pump, name: str) -> int:
 
 def _progress_entries(number: int, partition: int, progress: Progress) -> Iterable[Entry]:
     yield ["at", number, partition, progress.cursor]
-    bounds = progress.done.bounds
-    for at in range(0, len(bounds), 20_000):
-        yield ["done", number, partition, bounds[at : at + 20_000], []]
-    if isinstance(progress, Ledger | KnownProgress):
-        failed = progress.unfinished()
-        for at in range(0, len(failed), 1000):
-            yield ["done", number, partition, [], failed[at : at + 1000]]
+    failed = progress.unfinished() if isinstance(progress, Ledger | KnownProgress) else []
+    yield from done_entries(number, partition, progress.done.bounds, failed)
 
 
 def make(config: GroupsConfig, context: DeliverContext) -> Deliver:

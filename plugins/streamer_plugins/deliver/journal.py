@@ -81,6 +81,8 @@ class Journal:
         Raises:
             StreamerError: it cannot be read, or holds what is no entry.
         """
+        # A stage that failed before this one may have left an append under way.
+        await self._partition.settled()
         replay, offset = Replay(), self._partition.log.first_offset
         while offset < self._partition.high_water:
             result = await self._partition.read(offset, _READ_BYTES)

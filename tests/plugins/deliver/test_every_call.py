@@ -120,14 +120,15 @@ async def script(life: Life) -> None:
 
 
 #: Of so many calls one is killed at in each run of the tests: all of them take minutes.
-STRIDE = 13
+STRIDE = 41
 
 
+@pytest.mark.parametrize("power", [False, True], ids=["killed", "power"])
 @pytest.mark.parametrize("batch_bytes", [256 * KIB, 100])
 async def test_a_kill_at_every_call(
-    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch, batch_bytes: int
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch, batch_bytes: int, power: bool
 ) -> None:
-    """Also within a snapshot, which is of many batches where those are small."""
+    """Or cut off. Also within a snapshot, which is of many batches where those are small."""
     small_segments(monkeypatch, 600)
     monkeypatch.setattr("streamer_plugins.deliver.journal._BATCH_BYTES", batch_bytes)
     files = MemoryFiles()
@@ -137,7 +138,7 @@ async def test_a_kill_at_every_call(
     assert not life.deaths
     for number in range(random.randrange(STRIDE), files.calls, STRIDE):
         files = MemoryFiles()
-        files.die_at_call(number)
+        files.die_at_call(number, random.Random(number) if power else None)
         life = Life(files)
         try:
             await script(life)

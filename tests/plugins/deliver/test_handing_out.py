@@ -282,6 +282,26 @@ async def test_a_partition_that_cannot_be_read_is_tried_again(autojump_clock: Cl
         assert lease.ranges == [0, 10]
         assert site.logged("a group cannot go on", stream="s", group="g")
         assert site.daemon.health().ok
+        await one.leave()
+
+
+async def test_a_fault_that_nobody_looks_after_is_no_news(autojump_clock: Clock) -> None:
+    async with opened() as site:
+        await produce(site, 10)
+        files = site.files
+        await site.stop()
+    async with opened(files) as site:
+        await trio.sleep(5.0)
+        files.fail_next("read", times=1000)
+        one = await member(site)
+        await trio.sleep(1.0)
+        assert "group 'g' of stream 's' cannot go on in partition 0" in str(site.daemon.health())
+        await one.leave()
+        files.heal()
+        assert not site.daemon.health().reasons
+        assert await one.join() is None
+        assert (await one.one(10)).ranges == [0, 10]
+        assert not site.daemon.health().reasons
 
 
 async def test_leases_are_bounded(autojump_clock: Clock) -> None:

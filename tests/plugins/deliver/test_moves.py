@@ -223,13 +223,14 @@ async def finish(files: MemoryFiles) -> None:
             assert len(dead) == open_now
 
 
-async def test_kills_at_every_call(autojump_clock: Clock) -> None:
+@pytest.mark.parametrize("power", [False, True], ids=["killed", "power"])
+async def test_kills_at_every_call(autojump_clock: Clock, power: bool) -> None:
     files = MemoryFiles()
     assert await life(files)
     await finish(files)
     for number in range(random.randrange(STRIDE), files.calls, STRIDE):
         files = MemoryFiles()
-        files.die_at_call(number)
+        files.die_at_call(number, random.Random(number) if power else None)
         try:
             await life(files)
             files.heal()

@@ -29,6 +29,7 @@ from tests.plugins.deliver.kit import (
     values_in,
 )
 from tests.site import Site
+from tests.stages import Valve
 
 Clock = trio.testing.MockClock
 
@@ -40,7 +41,6 @@ class Fragile:
 
     def __init__(self) -> None:
         self.made: list[Fault] = []
-        self.broken_start = False
 
     @property
     def registry(self) -> Registry:
@@ -128,6 +128,36 @@ async def test_whoever_waits_for_a_stage_that_fails_is_answered(autojump_clock: 
         files.capacity_bytes = 1 << 40
         await trio.sleep(60.0)
         assert len(await drained(site)) == 10
+
+
+async def test_a_commit_that_outlives_its_stage(autojump_clock: Clock) -> None:
+    """What the one before has under way is in the journal when the next one reads it."""
+    files, fragile, valve = MemoryFiles(), Fragile(), Valve("persist", "log")
+    registry = fragile.registry.with_stages(valve.plugin)
+    settings = tree(pipelines=[{"persist": {"stage": "log"}}])
+    async with opened(files, registry=registry, tree=settings) as site:
+        one = await member(site)
+        await produce(site, 3, batch=1)
+        leases = await one.take(3)
+        valve.shut()
+        await one.send([Verb.TERM, leases[0].token, [], None, "bad"])
+        await trio.sleep(0.1)
+        fragile.fail()
+        await trio.sleep(5.0)
+        valve.open()
+        await trio.sleep(5.0)
+        assert site.daemon.health().ok
+        two = await member(site)
+        again = await two.take(2)
+        assert offsets_of(*again) == [1, 2], "what was under way has come to pass"
+        assert await two.settle([Verb.TERM, again[0].token, [], None, "bad"]) == {}
+        await trio.sleep(1.0)
+        assert await values_in(site, "s.dead") == [b"0", b"1"]
+        await two.leave()
+    async with opened(files) as site:
+        await trio.sleep(1.0)
+        assert await values_in(site, "s.dead") == [b"0", b"1"]
+        assert (await group(site))["lag"] == 1
 
 
 async def test_a_stage_that_cannot_start(autojump_clock: Clock) -> None:

@@ -39,7 +39,7 @@ BRIEF = (
 
 def row(letter: DeadLetter, now_us: int) -> dict[str, Any]:
     """A letter as a row; what it holds is left out, so many rows fit."""
-    error = show.printable(letter.error.encode(errors="backslashreplace"))
+    error = show.escaped(letter.error)
     if len(error) > _ERROR_CHARACTERS:
         error = error[:_ERROR_CHARACTERS] + "..."
     return {

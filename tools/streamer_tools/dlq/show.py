@@ -58,7 +58,8 @@ async def _find(url: str, stream: str, partition: int, offset: int) -> DeadLette
             ):
                 return letter
     raise OffsetOutOfRange(
-        f"no dead letter of {stream} waits at offset {offset} of partition {partition}"
+        f"there is no dead letter of stream {stream!r} at offset {offset} of partition {partition}"
+        " that waits"
     )
 
 
@@ -72,7 +73,7 @@ def lines(letter: DeadLetter) -> Iterator[str]:
         "group": letter.group,
         "reason": letter.reason,
         "attempts": letter.attempts,
-        "error": show.printable(letter.error.encode(errors="backslashreplace")) or None,
+        "error": letter.error or None,
         "first out": show.moment(letter.first_us),
         "died": show.moment(letter.last_us),
         "redriven": f"{letter.redriven} times before" if letter.redriven else None,
@@ -84,4 +85,4 @@ def lines(letter: DeadLetter) -> Iterator[str]:
     }
     for name, value in shown.items():
         if value is not None:
-            yield f"{name:<11}{value}"
+            yield f"{name:<11}{show.escaped(str(value))}"

@@ -43,6 +43,7 @@ def command(stream: str, group: str, url: str, as_json: bool) -> None:
 
     `oldest` of a member is how long it has held its oldest delivery; of a partition it is the age
     of the first record that is not done. `done ranges` are acked pieces above the cursor.
+    What was acked, delivered again and dead `so far` counts since the daemon began.
     """
     from streamer_tools.asking import ask
 
@@ -61,7 +62,7 @@ def command(stream: str, group: str, url: str, as_json: bool) -> None:
     click.echo()
     show.print_table(PARTITIONS, found["partition_list"])
     for line in faults(found["partition_list"]):
-        click.echo(f"streamer: {line}", err=True)
+        click.echo(f"streamer: {show.escaped(line)}", err=True)
 
 
 def summary(group: Mapping[str, Any]) -> Iterator[str]:
@@ -81,10 +82,10 @@ def summary(group: Mapping[str, Any]) -> Iterator[str]:
         "lag": lag,
         "in flight": f"{group['in_flight']:,}, retrying {group['retrying']:,}",
         "so far": f"{group['acked']:,} acked, {group['redelivered']:,} delivered again,"
-        f" {group['dead']:,} dead",
+        f" {group['dead']:,} dead, since the daemon began",
     }
     for name, value in lines.items():
-        yield f"{name:<11}{value}"
+        yield f"{name:<11}{show.escaped(value)}"
 
 
 def faults(partitions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
