@@ -6,6 +6,8 @@ Rules:
   timers for as long as they are held, waiting or begun, whatever their handlers do.
 - What was not begun goes as soon as it is not ours any more; what was begun goes on, and what is
   then said of it counts as late.
+- What is not begun in half of the time that a lease may last is given back, and comes anew: only
+  what a handler began and did not end fails by its time.
 - In an ordered group a partition's next delivery is handed out once the one before is settled;
   after one that failed or was given back, what waits behind it is dropped: it comes again.
 - A connection that is lost takes all leases with it. The consumer joins again over the next one.
@@ -20,7 +22,7 @@ from typing import Any, Self
 import trio
 
 from streamer.batch import Codec
-from streamer.client.consumer_settings import ConsumerSettings, ConsumerStatistics
+from streamer.client.consumer_settings import ConsumerSettings, ConsumerStatistics, times_of
 from streamer.client.delivery import Delivery
 from streamer.client.holding import Holding
 from streamer.client.link import Link
@@ -108,7 +110,7 @@ class Consumer:
         self._delivered = 0
         self._in_a_row = 0
         self._waiting = self._holding.waiting
-        self._renew_s = self._renew_at = 0.0
+        self._renew_s = self._renew_at = self._old_s = 0.0
 
     def __repr__(self) -> str:
         return (
@@ -172,9 +174,8 @@ class Consumer:
                 await self._waiting.park()
                 continue
             delivery = self._holding.ready[0]
-            dictionary_id = delivery.open()
-            if dictionary_id and dictionary_id not in self._codec.dictionaries:
-                await self._fetch(delivery, dictionary_id)
+            if not delivery.readable:
+                await self._fetch(delivery, delivery.open())
                 continue
             self._holding.ready.popleft()
             self._in_a_row += 1
@@ -252,6 +253,7 @@ class Consumer:
         self._renew_at = now + self._renew_s
         self._link.timers.at(self._renew_at, self._renew)
         if self._number:
+            self._holding.give_back_old(now - self._old_s)
             self._settling.extend_all(list(self._holding.held.values()))
 
     def _retry(self) -> None:
@@ -339,14 +341,13 @@ class Consumer:
         if not isinstance(told, dict) or not {"settings", "member"} <= told.keys():
             raise RemoteProtocolError("the answer to a join does not say what was joined")
         settings = told["settings"]
-        wait_s: Any = settings.get("ack_wait_s") if isinstance(settings, dict) else None
-        if type(wait_s) not in (int, float) or not wait_s > 0:
-            raise RemoteProtocolError(f"the answer to a join has ack_wait_s {wait_s!r}")
+        wait_s, max_s = times_of(settings)
         self._accusations = 0
         self._joined = True
         self.settings, self.member = settings, told["member"]
         self._holding.promise(settings.get("mode"), settings.get("order"))
-        self._renew_s = max(_RENEW_S_MIN, wait_s / _RENEWALS)
+        self._old_s = max_s / 2
+        self._renew_s = max(_RENEW_S_MIN, min(wait_s / _RENEWALS, self._old_s / 2))
         self._renew_at = trio.current_time() + self._renew_s
         self._link.timers.at(self._renew_at, self._renew)
         self._waiting.unpark_all()

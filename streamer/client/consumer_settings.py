@@ -6,13 +6,14 @@ from typing import Any
 
 import attrs
 
-from streamer.errors import BadRequest
+from streamer.errors import BadRequest, RemoteProtocolError
 from streamer.limits import MIB
 from streamer.records import AckLevel
 
-__all__ = ["ConsumerSettings", "ConsumerStatistics"]
+__all__ = ["ConsumerSettings", "ConsumerStatistics", "times_of"]
 
 _IN_FLIGHT_MAX = 1_000_000
+_TIMES = ("ack_wait_s", "lease_max_s")
 _LEVELS = {AckLevel.ACCEPTED: 0, AckLevel.SYNCED: 1}
 
 
@@ -69,6 +70,22 @@ class ConsumerSettings:
         if "backoff_s" in options:
             options["backoff_s"] = list(options["backoff_s"])
         return options
+
+
+def times_of(settings: object) -> tuple[float, float]:
+    """`ack_wait_s` and `lease_max_s` of a group, as the answer to a join has them.
+
+    Raises:
+        RemoteProtocolError: it has not.
+    """
+    found: list[float] = []
+    for name in _TIMES:
+        value: Any = settings.get(name) if isinstance(settings, dict) else None
+        if type(value) not in (int, float) or not value > 0:
+            raise RemoteProtocolError(f"the answer to a join has {name} {value!r}")
+        found.append(value)
+    wait_s, max_s = found
+    return wait_s, max_s
 
 
 def _check_int(name: str, value: int, low: int, high: int) -> None:

@@ -176,6 +176,12 @@ class Delivery:
                 self._fault = error
         return 0 if self.batch is None else self.batch.header.dictionary_id
 
+    @property
+    def readable(self) -> bool:
+        """Whether there is no dictionary missing to decode it."""
+        dictionary_id = self.open()
+        return not dictionary_id or dictionary_id in self._codec.dictionaries
+
     def spoil(self, error: StreamerError) -> None:
         """Its records cannot be had: raise `error` for them."""
         self._fault, self.batch = error, None

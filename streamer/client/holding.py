@@ -2,7 +2,8 @@
 
 Rules: everything here is synchronous. What was not begun can be withdrawn at any time; what was
 begun stays until its handler has said something of all of it, even if it is lost meanwhile: so
-nobody else gets the next delivery of an ordered partition while that handler still runs.
+nobody else gets the next delivery of an ordered partition, or another one with the same keys
+where their order is kept, while that handler still runs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import deque
 import trio
 
 from streamer.client.delivery import Delivery
+from streamer.client.keys import has_key_of, keys_of
 from streamer.client.link import Link
 from streamer.client.messages import Shelf
 from streamer.client.settling import Settling
@@ -43,6 +45,10 @@ class Holding:
         self._behind: dict[int, deque[Delivery]] = {}
         #: And how many answers are awaited before it goes on.
         self._held_up: dict[int, int] = {}
+        #: Where the order of keys is kept: lost, while their handlers run on.
+        self._running: dict[Delivery, None] = {}
+        #: And what has keys of theirs.
+        self._apart: deque[Delivery] = deque()
 
     def __bool__(self) -> bool:
         """Whether there is something to settle, or an answer to come to that."""
@@ -80,6 +86,8 @@ class Holding:
             self._gone(delivery)
         elif self.waiting and self.in_turns and delivery in self.shelf:
             self.waiting.unpark_all()
+        if delivery.lost and self._apart:
+            self._offer_apart()
 
     def _went_back(self, delivery: Delivery, bounds: list[int]) -> None:
         """Records come again, so those that are to be handled after them do, too."""
@@ -109,6 +117,7 @@ class Holding:
     def _gone(self, delivery: Delivery) -> None:
         """Nothing of a delivery is left here, or will be handed out."""
         self.held.pop(delivery.token, None)
+        self._running.pop(delivery, None)
         self.shelf.close(delivery)
         if self.ordered and self._out.get(delivery.partition) is delivery:
             del self._out[delivery.partition]
@@ -127,8 +136,22 @@ class Holding:
                 self._behind.setdefault(delivery.partition, deque()).append(delivery)
                 return
             self._out[delivery.partition] = delivery
+        elif self._running and has_key_of(delivery, keys_of(self._running)):
+            self._apart.append(delivery)
+            return
         self.ready.append(delivery)
         self.waiting.unpark()
+
+    def _offer_apart(self) -> None:
+        """A handler has gone on with what was lost: perhaps that was waited for."""
+        keys = keys_of(self._running)
+        apart, self._apart = self._apart, deque()
+        for delivery in apart:
+            if has_key_of(delivery, keys):
+                self._apart.append(delivery)
+            else:
+                self.ready.append(delivery)
+                self.waiting.unpark()
 
     def _drop_behind(self, partition: int) -> None:
         behind = self._behind.pop(partition, None)
@@ -150,10 +173,34 @@ class Holding:
             if rest:
                 delivery.settle(Verb.RELEASE, rest)
 
+    def give_back_old(self, since: float) -> None:
+        """Release what came until `since` (trio's clock) and was not begun, before its time is
+        over, which would count as an attempt: it comes again, with all of its time."""
+        old = [delivery for delivery in self.held.values() if delivery.since <= since]
+        if not old:
+            return
+        # At once: looking for each among many would take long.
+        self.ready = deque(each for each in self.ready if each.since > since)
+        self._apart = deque(each for each in self._apart if each.since > since)
+        for delivery in sorted(old, key=_newest_first):
+            if delivery.done:
+                # It was behind another one.
+                continue
+            if delivery.begun:
+                rest = self.shelf.close(delivery)
+            else:
+                self._withdraw(delivery)
+                rest = delivery.left_bounds()
+            if rest:
+                delivery.settle(Verb.RELEASE, rest)
+                if self.ordered:
+                    self._hold_up(delivery.partition)
+
     def _withdraw(self, delivery: Delivery) -> None:
         """Do not hand it out."""
-        if delivery in self.ready:
-            self.ready.remove(delivery)
+        for waiting in (self.ready, self._apart):
+            if delivery in waiting:
+                waiting.remove(delivery)
         behind = self._behind.get(delivery.partition)
         if behind and delivery in behind:
             behind.remove(delivery)
@@ -169,10 +216,13 @@ class Holding:
             delivery.cut(self.shelf.close(delivery))
         if delivery.done:
             self._gone(delivery)
+        elif self.keyed:
+            self._running[delivery] = None
 
     def _withdraw_all(self) -> None:
         """As for each: looking for each among many would take long."""
         self.ready.clear()
+        self._apart.clear()
         self._behind.clear()
 
     def lose_newer(self, partition: int, token: int, why: str) -> None:

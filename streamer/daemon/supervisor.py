@@ -277,7 +277,7 @@ class Daemon:
         old or much it is, and the rest is not."""
         config = self.config.streams.of(name)
         return StreamSettings(
-            retention_groups=("streamer",),
+            retention_groups=("$streamer",),
             log=LogSettings(
                 segment_bytes=min(config.segment_bytes, _OWN_SEGMENT_BYTES),
                 index_bytes=config.index_bytes,

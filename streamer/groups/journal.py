@@ -56,8 +56,8 @@ class Move:
     """Records that are to be appended elsewhere, exactly once, from `sequence` of its target on.
 
     `kind` says what becomes of them on the way: dead, delayed, revive (out of the dead letters) or
-    fire (a schedule's; `facts` is the record). They come from [first, end) of `stream` and
-    `partition`; `group` is the one whose records they were.
+    fire (a schedule's; `facts` has the record, and the schedule after it). They come from
+    [first, end) of `stream` and `partition`; `group` is the one whose records they were.
     """
 
     sequence: int
@@ -240,11 +240,21 @@ def _move(known: Known, stream: str, partition: int, plain: list[Any]) -> None:
         return
     if move.kind != "fire":
         _done(known, move.group, move.partition, [move.first, move.end], [])
+    else:
+        _advance(known, move.facts["schedule"])
     if move.sequence < target.next_sequence:
         # Written a second time.
         return
     target.moves.append(move)
     target.next_sequence = move.sequence + move.count
+
+
+def _advance(known: Known, fired: dict[str, Any]) -> None:
+    """A schedule has fired. One that was removed meanwhile stays so, and one that was replaced,
+    which goes on with its count, as it is."""
+    now = known.schedules.get(fired["name"])
+    if now is not None and now.fired < fired["fired"]:
+        _schedule(known, fired)
 
 
 def _moved(known: Known, stream: str, partition: int, sequence: int) -> None:

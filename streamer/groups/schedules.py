@@ -41,10 +41,24 @@ _MICROSECOND = timedelta(microseconds=1)
 #: Five fields: no two occurrences are closer.
 _APART_US = 60_000_000
 _FIELDS = 5
-_CRON_ALLOWED = (
-    "minute 0-59, hour 0-23, day of month 1-31 or L or LW, month 1-12 or JAN-DEC, day of week 0-7"
-    " or SUN-SAT or 5L or MON#1; each also *, lists, ranges and steps"
-)
+#: What cronsim calls a field: (what a person does, what is allowed in it).
+_CRON_FIELDS = {
+    "minute": ("minute", "0-59"),
+    "hour": ("hour", "0-23"),
+    "day-of-month": ("day of month", "1-31, L, LW"),
+    "month": ("month", "1-12, JAN-DEC"),
+    "day-of-week": ("day of week", "0-7, SUN-SAT, 5L, MON#1"),
+}
+#: Names that other crons know. They say less than a line, and there would be two ways to say it.
+_CRON_NAMES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
 #: Names that zoneinfo takes and that mean something else on each machine, or count leap seconds.
 _NO_ZONES = ("localtime", "posixrules", "posix/", "right/")
 
@@ -185,7 +199,7 @@ class Schedules:
             UnknownSchedule: none has that name.
         """
         if name not in self._schedules:
-            raise UnknownSchedule(f"no schedule {name[:NAME_CHARS_MAX]!r}")
+            raise UnknownSchedule(f"there is no schedule {name[:NAME_CHARS_MAX]!r}")
         return self._schedules.pop(name)
 
     def due(self, now_us: int, count: int = 100) -> list[tuple[Schedule, int]]:
@@ -207,6 +221,11 @@ class Schedules:
             fired.append((after, nominal_us))
         fired.sort(key=lambda pair: (pair[1], pair[0].name))
         return fired
+
+    def put_back(self, schedule: Schedule, nominal_us: int) -> None:
+        """One that `due` gave could not be fired: it is due again, if it is still there."""
+        if self._schedules.get(schedule.name) == schedule:
+            self.put(attrs.evolve(schedule, next_us=nominal_us, fired=schedule.fired - 1))
 
     def to_plain(self) -> list[dict[str, Any]]:
         """All of them as values that CBOR carries."""
@@ -276,18 +295,43 @@ def _zone(name: str) -> tzinfo:
 
 
 def _parse(cron: str, zone: tzinfo, after: datetime) -> CronSim:
-    found, fields = "", len(cron.split())
+    fields = cron.split()
     if len(cron) > CRON_CHARS_MAX:
-        found = f"more than {CRON_CHARS_MAX} characters"
-    elif fields != _FIELDS:
+        found = f"of {len(cron)} characters, allowed are {CRON_CHARS_MAX}"
+    elif cron.lower() in _CRON_NAMES:
+        found = f"is not known here, write {_CRON_NAMES[cron.lower()]!r}"
+    elif len(fields) != _FIELDS:
         # Six would be seconds: those have no rule for a change of the clocks.
-        found = f"{fields} fields, not {_FIELDS}"
+        names = ", ".join(name for name, _ in _CRON_FIELDS.values())
+        found = f"has {len(fields)} field{'s' * (len(fields) != 1)}, allowed are {_FIELDS}: {names}"
     else:
         try:
             return CronSim(cron, after.astimezone(zone))
         except CronSimError as error:
-            found = str(error).lower()
-    raise BadRequest(f"cron line {cron[:CRON_CHARS_MAX]!r}: {found}, allowed are {_CRON_ALLOWED}")
+            found = _fault(fields, error)
+    raise BadRequest(f"cron line {cron[:CRON_CHARS_MAX]!r} {found}")
+
+
+def _fault(fields: list[str], error: CronSimError) -> str:
+    """Which field cronsim does not take; it tells that, but not its value nor why."""
+    known = str(error).removeprefix("Bad ")
+    if known not in _CRON_FIELDS:
+        return f"cannot be: {str(error).lower()}"
+    name, allowed = _CRON_FIELDS[known]
+    value = fields[list(_CRON_FIELDS).index(known)]
+    day, month = fields[2], fields[3]
+    if known == "day-of-month" and _is_day(day):
+        return f"names no day: month {month!r} has no day {day!r}"
+    return f"has {name} {value!r}, allowed are {allowed}, *, lists, ranges and steps"
+
+
+def _is_day(text: str) -> bool:
+    """Whether it is a day of some month."""
+    try:
+        CronSim(f"0 0 {text} * *", _EPOCH)
+    except CronSimError:
+        return False
+    return True
 
 
 # -------------------------------------------------------------------------------------- times

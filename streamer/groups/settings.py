@@ -53,7 +53,21 @@ class GroupSettings:
         fixed = sorted(set(asked) - set(EDITABLE))
         if fixed:
             raise BadRequest(f"settings {fixed} of a group, what can be changed are {EDITABLE}")
-        return attrs.evolve(self, **_checked(asked))
+        found = attrs.evolve(self, **_checked(asked))
+        found.check_together()
+        return found
+
+    def check_together(self) -> None:
+        """Judge what is about to become a group's: not of one that is there, which may be older.
+
+        Raises:
+            BadRequest: the settings contradict each other.
+        """
+        if self.ack_wait_s > self.lease_max_s:
+            raise BadRequest(
+                f"ack_wait_s is {self.ack_wait_s:.12g} s, allowed is up to lease_max_s, which is"
+                f" {self.lease_max_s:.12g} s: no lease lasts longer"
+            )
 
     def check_same(self, asked: Mapping[str, Any]) -> None:
         """Compare with what a member asks for.
@@ -89,7 +103,7 @@ def _checked(asked: Mapping[str, Any]) -> dict[str, Any]:
 def _one_of(*allowed: str) -> Any:
     def check(name: str, value: Any) -> str:
         if value not in allowed:
-            raise BadRequest(f"{name} is {value!r}, allowed are {list(allowed)}")
+            raise BadRequest(f"{name} is {_found(value)}, allowed are {list(allowed)}")
         return str(value)
 
     return check
@@ -98,22 +112,36 @@ def _one_of(*allowed: str) -> Any:
 def _seconds(low: float, high: float) -> Any:
     def check(name: str, value: Any) -> float:
         if type(value) not in (int, float) or not low <= value <= high:
-            raise BadRequest(f"{name} is {value!r}, allowed are {low:g} to {high:g} seconds")
+            raise BadRequest(
+                f"{name} is {_found(value)}, allowed are {_time(low)} to {_time(high)}"
+            )
         return float(value)
 
     return check
 
 
+def _time(seconds: float) -> str:
+    return f"{seconds:g} s" if seconds < _DAY_S else f"{seconds / _DAY_S:g} days"
+
+
+def _found(value: Any) -> str:
+    """As a program has it; what comes from a peer may be long."""
+    return repr(value)[:40]
+
+
 def _backoffs(name: str, value: Any) -> tuple[float, ...]:
     if not isinstance(value, list | tuple) or not 1 <= len(value) <= _BACKOFFS_MAX:
-        raise BadRequest(f"{name} is a list of 1 to {_BACKOFFS_MAX} pauses in seconds")
+        raise BadRequest(
+            f"{name} is {_found(value)}, allowed is a list of 1 to {_BACKOFFS_MAX} pauses in"
+            " seconds"
+        )
     check = _seconds(0.0, 366 * _DAY_S)
     return tuple(check(name, each) for each in value)
 
 
 def _count(name: str, value: Any) -> int:
     if type(value) is not int or not 0 <= value <= 1_000_000:
-        raise BadRequest(f"{name} is {value!r}, allowed are 0 (no limit) to 1000000")
+        raise BadRequest(f"{name} is {_found(value)}, allowed are 0 (no limit) to 1000000")
     return value
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import sys
+from itertools import islice
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ class Wheel(Generic[T]):
                 # An emptied dict keeps its table: let it go.
                 self._slots[tick % SLOTS] = None
 
-    def expired(self, now: float, count: int = sys.maxsize) -> list[T]:
+    def expired(self, now: float, count: int = sys.maxsize - 1) -> list[T]:
         """Take out what is due, by ticks; at most `count`, and the next call goes on there."""
         to = int(now / TICK_S)
         ticks = range(self._tick + 1, to + 1)[-SLOTS:]
@@ -58,9 +59,12 @@ class Wheel(Generic[T]):
             slot = self._slots[tick % SLOTS] if self.count else None
             if not slot:
                 continue
-            due = [item for item, its in slot.items() if its <= to]
+            # One more than wanted says that there are more.
+            due = list(
+                islice((item for item, its in slot.items() if its <= to), count + 1 - len(found))
+            )
             if len(found) + len(due) > count:
-                del due[count - len(found) :]
+                due.pop()
                 to = tick - 1
             if len(due) == len(slot):
                 self._slots[tick % SLOTS] = None

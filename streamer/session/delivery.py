@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import trio
 
-from streamer.errors import BadRequest, NotAllowed, OffsetOutOfRange, StreamerError, TooLarge
+from streamer.errors import BadRequest, OffsetOutOfRange, StreamerError, TooLarge
 from streamer.pipeline.partition import Partition
 from streamer.session.outbox import Outbox, failed
 from streamer.session.service import Service
@@ -88,6 +88,9 @@ class Subscriptions:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __contains__(self, subscription: int) -> bool:
+        return subscription in self._open
+
     def begin(
         self,
         nursery: trio.Nursery,
@@ -95,17 +98,6 @@ class Subscriptions:
         reply: Callable[[int, Frame], None],
     ) -> None:
         """Start a subscription; `reply(request, frame)` tells from where, or why not."""
-        try:
-            if frame.subscription in self._open:
-                raise BadRequest(f"subscription {frame.subscription} is open already")
-            if len(self._open) >= self._service.limits.subscriptions:
-                raise NotAllowed(
-                    f"{len(self._open) + 1} subscriptions, allowed are "
-                    f"{self._service.limits.subscriptions}"
-                )
-        except StreamerError as error:
-            reply(frame.request, failed(frame.request, error))
-            return
         subscription = _Subscription(frame.subscription, frame.credit)
         self._open[frame.subscription] = subscription
         nursery.start_soon(self._run, subscription, frame, reply)

@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from streamer.errors import BadRequest, NotAllowed, StreamerError
+from streamer.errors import BadRequest, StreamerError
 from streamer.pipeline.deliver import Joined, Membership, Settled
 from streamer.session.outbox import Outbox, failed
 from streamer.session.service import Service
@@ -89,22 +89,10 @@ class Memberships:
         frame: frames.Join,
         name: str,
         peer: str,
-        others: int,
         reply: Callable[[int, Frame], None],
     ) -> None:
-        """Join a group; `others` is how many subscriptions the session has besides."""
+        """Join a group; `reply(request, frame)` tells what it is, or why not."""
         number = frame.subscription
-        limit = self._service.limits.subscriptions
-        try:
-            if number in self._ports:
-                raise BadRequest(f"subscription {number} is open already")
-            if len(self._ports) + others >= limit:
-                raise NotAllowed(
-                    f"{len(self._ports) + others + 1} subscriptions, allowed are {limit}"
-                )
-        except StreamerError as error:
-            reply(frame.request, failed(frame.request, error))
-            return
         port = _Port(self._service, self._outbox, number, name, peer, lambda: self._forget(port))
         self._ports[number] = port
 

@@ -28,6 +28,7 @@ from streamer.errors import (
     CreditExceeded,
     Draining,
     LocalProtocolError,
+    NotAllowed,
     Overloaded,
     ProtocolError,
     StreamerError,
@@ -345,10 +346,23 @@ class Session:
         self._begin(frame.request)
         try:
             self._check_taking()
-        except Draining as error:
+            self._check_subscription(frame.subscription)
+        except StreamerError as error:
             self._reply(frame.request, failed(frame.request, error))
         else:
             self._subscriptions.begin(self._nursery, frame, self._reply)
+
+    def _check_subscription(self, number: int) -> None:
+        """Whether one more subscription or membership, with that number, may be opened.
+
+        Raises:
+            BadRequest: the number is taken. NotAllowed: there are as many as there may be.
+        """
+        if number in self._subscriptions or number in self._memberships:
+            raise BadRequest(f"subscription {number} is open already")
+        count = len(self._subscriptions) + len(self._memberships) + 1
+        if count > self._limits.subscriptions:
+            raise NotAllowed(f"{count} subscriptions, allowed are {self._limits.subscriptions}")
 
     def _on_fetch(self, frame: frames.Fetch, _: int) -> None:
         self._begin(frame.request)
@@ -395,11 +409,11 @@ class Session:
         self._begin(frame.request)
         try:
             self._check_taking()
-        except Draining as error:
+            self._check_subscription(frame.subscription)
+        except StreamerError as error:
             self._reply(frame.request, failed(frame.request, error))
         else:
-            others = len(self._subscriptions)
-            self._memberships.join(frame, self.name, self.peer, others, self._reply)
+            self._memberships.join(frame, self.name, self.peer, self._reply)
 
     def _on_settle(self, frame: frames.Settle, nbytes: int) -> None:
         self._begin(frame.request)

@@ -304,6 +304,93 @@ async def test_a_lease_of_nothing_ends_the_connection(daemon, client, peer) -> N
         assert daemon.dialled == 2
 
 
+# ------------------------------------------------------------------------- what waits for long
+
+
+async def test_what_is_not_begun_for_long_is_given_back(client, peer) -> None:
+    peer.settings.update(ack_wait_s=30.0, lease_max_s=20.0)
+    async with client.consumer("s", "g") as consumer:
+        peer.lease(1)
+        peer.lease(1)
+        async with await anext(consumer):
+            await trio.sleep(9)
+            peer.lease(1)
+            assert peer.verbs() == []
+            # Soon enough, though leases are prolonged for far longer.
+            await trio.sleep(7)
+            assert peer.verbs() == [("release", [1])]
+            assert extends(peer) == [1, 2, 1, 3, 1, 3]
+        # What came later is not old yet.
+        assert (await anext(consumer)).offsets == [2]
+        assert consumer.statistics().held == 1
+    assert peer.verbs()[1] == ("ack", [0])
+
+
+async def test_the_rest_of_messages_that_waits_for_long_is_given_back(client, peer) -> None:
+    peer.settings.update(lease_max_s=20.0)
+    async with client.consumer("s", "g") as consumer:
+        peer.lease(4)
+        messages = consumer.messages()
+        async with await anext(messages):
+            await trio.sleep(15)
+            assert peer.verbs() == [("release", [1, 2, 3])]
+            peer.lease(1)
+            assert (await anext(messages)).offset == 4
+        await consumer.flush()
+        assert consumer.statistics().acked == 1
+
+
+async def test_what_waits_for_long_in_an_ordered_partition(client, peer) -> None:
+    peer.settings.update(mode="ordered", lease_max_s=20.0)
+    async with client.consumer("s", "g") as consumer:
+        for _ in range(3):
+            peer.lease(2)
+        peer.lease(1, partition=1)
+        messages = consumer.messages()
+        first = await anext(messages)
+        await trio.sleep(9)
+        peer.lease(1)
+        peer.hold = True
+        await trio.sleep(2)
+        # What came later goes, too: it is to be handled after that which comes again.
+        released = [[1], [2, 3], [4, 5], [6], [7]]
+        assert sorted(peer.verbs()) == [("release", offsets) for offsets in released]
+        # And what is on its way will be taken back before the answer.
+        peer.lease(1)
+        async with first:
+            pass
+        with trio.move_on_after(1) as scope:
+            await anext(messages)
+        assert scope.cancelled_caught
+        peer.revoke(peer.tokens, lost=True)
+        peer.hold = False
+        peer.release()
+        peer.lease(1)
+        async with await anext(messages) as message:
+            assert message.offset == 9
+
+
+async def test_what_waits_for_long_behind_its_key(client, peer) -> None:
+    peer.settings.update(order="key", lease_max_s=20.0)
+    async with client.consumer("s", "g") as consumer:
+        peer.lease(records=[Record(b"", key) for key in (b"a", b"b", b"a")])
+        messages = consumer.messages()
+        async with await anext(messages):
+            await trio.sleep(15)
+            assert peer.verbs() == [("release", [1, 2])]
+        await consumer.flush()
+        counts = consumer.statistics()
+        assert (counts.acked, counts.released, counts.held) == (1, 2, 0)
+
+
+@pytest.mark.parametrize("max_s", ["soon", 0, None])
+async def test_an_answer_without_the_longest_time(client, peer, max_s) -> None:
+    peer.settings["lease_max_s"] = max_s
+    with trio.move_on_after(1), pytest.raises(ConnectionFailed):
+        async with client.consumer("s", "g"):
+            raise AssertionError("not joined")
+
+
 # --------------------------------------------------------------------------------------- ordered
 
 
@@ -692,3 +779,110 @@ async def test_ended_over_its_join_it_is_told_the_second_time(daemon, client, pe
     with pytest.raises(ProtocolError, match="what"):
         async with client.consumer("s", "g"):
             raise AssertionError("not joined")
+
+
+# ---------------------------------------------------------------------- keys of what was lost
+
+
+def keyed(*keys: bytes | None) -> list[Record]:
+    return [Record(b"", key) for key in keys]
+
+
+async def test_keys_of_what_was_lost_wait_for_its_handler(daemon, client, peer) -> None:
+    peer.settings["order"] = "key"
+    async with client.consumer("s", "g") as consumer:
+        peer.lease(records=keyed(b"a", None))
+        async with await anext(consumer):
+            daemon.drop()
+            await trio.sleep(1)
+            peer.lease(records=keyed(b"a"))
+            peer.lease(records=keyed(b"b", None))
+            async with await anext(consumer) as other:
+                assert other.offsets == [3, 4]
+            with trio.move_on_after(1) as scope:
+                await anext(consumer)
+            assert scope.cancelled_caught
+        async with await anext(consumer) as again:
+            assert again.offsets == [2]
+    assert peer.verbs() == [("ack", [3, 4]), ("ack", [2])]
+
+
+async def test_keys_of_lost_messages_wait_one_by_one(daemon, client, peer) -> None:
+    peer.settings["order"] = "key"
+    async with client.consumer("s", "g") as consumer:
+        peer.lease(records=keyed(b"a", b"b", b"c"))
+        messages = consumer.messages()
+        first, second = await anext(messages), await anext(messages)
+        daemon.drop()
+        await trio.sleep(1)
+        for key in (b"a", b"b", b"c"):
+            peer.lease(records=keyed(key))
+        # The third was never handed out.
+        assert (await anext(messages)).key == b"c"
+        async with second:
+            pass
+        assert (await anext(messages)).key == b"b"
+        with trio.move_on_after(1) as scope:
+            await anext(messages)
+        assert scope.cancelled_caught
+        with pytest.raises(LeaseLost):
+            await first.ack()
+        assert (await anext(messages)).key == b"a"
+
+
+async def test_what_waits_for_a_lost_key_can_be_given_back(daemon, client, peer) -> None:
+    peer.settings.update(order="key", lease_max_s=20.0)
+    async with client.consumer("s", "g") as consumer:
+        peer.lease(records=keyed(b"a"))
+        lost = await anext(consumer)
+        daemon.drop()
+        await trio.sleep(1)
+        peer.lease(records=keyed(b"a"))
+        await trio.sleep(15)
+        peer.lease(records=keyed(b"a"))
+        await idle()
+        peer.revoke(peer.tokens + 1, lost=False)
+        await idle()
+        assert peer.verbs() == [("release", [1]), ("release", [2])]
+        peer.lease(records=keyed(b"a"))
+        await idle()
+        daemon.drop()
+        await trio.sleep(1)
+        assert consumer.statistics().held == 0
+        async with lost:
+            pass
+        with trio.move_on_after(1) as scope:
+            await anext(consumer)
+        assert scope.cancelled_caught
+
+
+async def test_what_has_no_key_waits_for_no_lost_one(daemon, client, peer) -> None:
+    peer.settings["order"] = "key"
+    async with client.consumer("s", "g") as consumer:
+        peer.lease(2)
+        peer.lease(records=keyed(b"a"), spoil=True)
+        async with await anext(consumer), await anext(consumer):
+            daemon.drop()
+            await trio.sleep(1)
+            peer.lease(records=keyed(b"a"))
+            async with await anext(consumer) as delivery:
+                assert delivery.offsets == [3]
+
+
+async def test_without_its_dictionary_it_waits_for_what_is_lost(daemon, client, peer) -> None:
+    peer.settings["order"] = "key"
+    values = [b'{"level": "info", "user": %d, "text": "in"}' % (n * 7919) for n in range(4000)]
+    number = await client.train_dictionary("s", values)
+    client._codecs.clear()
+    async with client.consumer("s", "g") as consumer:
+        peer.lease(records=keyed(b"a"))
+        async with await anext(consumer):
+            daemon.drop()
+            await trio.sleep(1)
+            records = [Record(value, b"b") for value in values[:3]]
+            peer.lease(records=records, dictionary_id=number)
+            with trio.move_on_after(1) as scope:
+                await anext(consumer)
+            assert scope.cancelled_caught
+        async with await anext(consumer) as delivery:
+            assert delivery.records[0].key == b"b"

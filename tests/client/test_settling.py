@@ -219,3 +219,60 @@ async def test_settles_wait_for_room_among_the_requests(daemon, peer) -> None:
         peer.release()
         await consumer.flush()
         assert [len(frame.items) for frame in peer.frames] == [1, 2]
+
+
+async def test_who_waits_for_a_renewal_that_is_not_sent_waits_for_what_is_before(
+    client, peer
+) -> None:
+    peer.hold = True
+    async with client.consumer("s", "g") as consumer:
+        for _ in range(6):
+            peer.lease(1)
+        taken = [await anext(consumer) for _ in range(6)]
+        # Four are under way, so all else waits in the queue.
+        for delivery in taken[:4]:
+            async with delivery:
+                pass
+            await idle()
+        assert len(peer.frames) == 4
+        async with taken[4]:
+            pass
+        consumer._settling.extend_all([taken[5]])
+        async with taken[5]:
+            pass
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(consumer.flush)
+            await idle()
+            peer.hold = False
+            peer.release()
+            with trio.fail_after(5):
+                while nursery.child_tasks:
+                    await trio.sleep(0.1)
+        assert consumer.statistics().acked == 6
+
+
+@pytest.mark.parametrize("under_way", [0, 1])
+async def test_a_renewal_that_is_not_sent_alone(client, peer, under_way) -> None:
+    async with client.consumer("s", "g") as consumer:
+        settling = consumer._settling
+        peer.lease(1)
+        peer.lease(1)
+        taken = [await anext(consumer), await anext(consumer)]
+        peer.hold = True
+        for delivery in taken[:under_way]:
+            async with delivery:
+                pass
+            await idle()
+        told: list[int] = []
+        settling.extend_all([taken[1]])
+        settling.when_answered(lambda: told.append(len(peer.frames)))
+        taken[1].lost = "taken"
+        await idle()
+        assert len(told) == 1 - under_way
+        peer.hold = False
+        peer.release()
+        with trio.fail_after(5):
+            await consumer.flush()
+        assert told == [under_way]
+        async with taken[1]:
+            pass

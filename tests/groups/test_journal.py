@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -118,11 +119,19 @@ def test_moves() -> None:
 
 
 def test_a_fired_schedule_is_done_nowhere() -> None:
-    facts = {"value": b"v", "key": None, "headers": {"h": b"1"}, "timestamp_us": 5}
+    after = attrs.evolve(SCHEDULE, next_us=120_000_000, last_us=60_000_000, fired=1)
+    facts = {"record": {"value": b"v"}, "schedule": after.to_plain()}
     fire = Move(0, "fire", 0, "", 0, 0, 1, facts)
-    known = replayed(TARGET, ["move", "s.dead", 0, fire.to_plain()])
+    entry: Entry = ["move", "s.dead", 0, fire.to_plain()]
+    known = replayed(TARGET, ["schedule", SCHEDULE.to_plain()], entry)
     assert known.targets["s.dead", 0].moves == [fire]
     assert known.groups == {}
+    assert known.schedules == {"n": after}
+    # One that was removed meanwhile stays so; one that was replaced stays as it is.
+    assert replayed(TARGET, entry).schedules == {}
+    replaced = attrs.evolve(after, value=b"new")
+    known = replayed(TARGET, ["schedule", replaced.to_plain()], entry)
+    assert known.schedules == {"n": replaced}
 
 
 def test_a_target_with_another_producer_begins_anew() -> None:

@@ -50,6 +50,36 @@ def test_values_that_cannot_be_are_refused(name: str, value: Any) -> None:
         GroupSettings.of({name: value})
 
 
+def test_bounds_are_said_as_people_say_them() -> None:
+    for name, value, text in (
+        ("lease_max_s", 1e9, "lease_max_s is 1000000000.0, allowed are 0.1 s to 366 days"),
+        ("ack_wait_s", 0, "ack_wait_s is 0, allowed are 0.1 s to 7 days"),
+        ("backoff_s", [1, -1], "backoff_s is -1, allowed are 0 s to 366 days"),
+        ("backoff_s", "1,2", "backoff_s is '1,2', allowed is a list of 1 to 32 pauses in seconds"),
+    ):
+        with pytest.raises(BadRequest) as caught:
+            GroupSettings.of({name: value})
+        assert caught.value.message == text
+    with pytest.raises(BadRequest) as caught:
+        GroupSettings.of({"mode": "x" * 100_000})
+    assert len(caught.value.message) < 100
+
+
+def test_a_lease_does_not_outlast_its_longest() -> None:
+    GroupSettings.of({"ack_wait_s": 60, "lease_max_s": 60}).check_together()
+    # What a member names is first compared with the group, which has its own of the other.
+    named = GroupSettings.of({"ack_wait_s": 7200})
+    with pytest.raises(
+        BadRequest,
+        match="ack_wait_s is 7200 s, allowed is up to lease_max_s, which is 3600 s: no lease",
+    ):
+        named.check_together()
+    with pytest.raises(BadRequest, match=r"ack_wait_s is 30 s, .* is 1\.5 s"):
+        GroupSettings().edited({"lease_max_s": 1.5})
+    both = GroupSettings().edited({"ack_wait_s": 7200, "lease_max_s": 7200})
+    assert (both.ack_wait_s, both.lease_max_s) == (7200.0, 7200.0)
+
+
 def test_settings_that_are_none_are_refused() -> None:
     with pytest.raises(BadRequest, match="'colour', known are"):
         GroupSettings.of({"colour": "red"})

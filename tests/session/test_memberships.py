@@ -13,6 +13,7 @@ from streamer.session.memberships import Memberships
 from streamer.session.outbox import Outbox
 from streamer.wire import frames
 from streamer.wire.frames import Frame
+from tests.site import open_site
 
 Clock = trio.testing.MockClock
 
@@ -69,9 +70,9 @@ class Bench:
         self.memberships = Memberships(self.service, self.outbox)  # type: ignore[arg-type]
         self.replies: list[Frame] = []
 
-    def ask(self, subscription: int = 1, request: int = 1, others: int = 0) -> None:
+    def ask(self, subscription: int = 1, request: int = 1) -> None:
         frame = frames.Join(request, subscription, "s", "g", {})
-        self.memberships.join(frame, "me", "peer", others, self._reply)
+        self.memberships.join(frame, "me", "peer", self._reply)
 
     def _reply(self, request: int, frame: Frame) -> None:
         self.replies.append(frame)
@@ -134,22 +135,31 @@ async def test_a_peer_that_does_not_read(autojump_clock: Clock) -> None:
     assert not port.ready
 
 
-def test_joins_that_are_refused() -> None:
+def test_a_join_that_is_refused_leaves_nothing() -> None:
     bench = Bench()
-    bench.join(1)
-    bench.ask(1)
-    bench.join(2)
-    bench.ask(3, others=1)
-    codes = [reply.code for reply in bench.replies if isinstance(reply, frames.Failed)]
-    assert codes == ["bad_request", "not_allowed"]
     bench.ask(3)
     _, answer = bench.service.joins.pop()
-    bench.ask(4)
-    assert isinstance(bench.replies[-1], frames.Failed), "what waits for its answer counts"
+    assert 3 in bench.memberships, "what waits for its answer counts"
     answer(NotAllowed("no"))
     assert bench.replies[-1].code == "not_allowed"  # type: ignore[attr-defined]
     assert 3 not in bench.memberships
     bench.join(3)
+
+
+async def test_numbers_and_bounds_are_those_of_all_subscriptions(autojump_clock: Clock) -> None:
+    async with open_site({"session": {"subscriptions": 2}}) as site:
+        peer = await site.peer()
+        await peer.produce([b"a"])
+        await peer.subscribe(credit=0)
+        await peer.send(frames.Join(101, 1, "s", "g"))
+        assert (await peer.expect(frames.Failed)).code == "bad_request"
+        await peer.send(frames.Join(102, 2, "s", "g"))
+        await peer.expect(frames.Reply)
+        await peer.send(frames.Join(103, 3, "s", "g"))
+        assert (await peer.expect(frames.Failed)).code == "not_allowed"
+        for number, code in ((2, "bad_request"), (3, "not_allowed")):
+            await peer.send(frames.Subscribe(104 + number, number, "s", 0, 2, 0, 1))
+            assert (await peer.expect(frames.Failed)).code == code
 
 
 def test_settles_of_no_member() -> None:

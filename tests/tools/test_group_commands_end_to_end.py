@@ -94,6 +94,41 @@ def test_a_second_group_with_the_name_must_be_the_same(shell: Shell) -> None:
     shell("group", "create", "conflict", "g", "--mode", "ordered")
     result = shell("group", "create", "conflict", "g", "--mode", "shared", status=1)
     assert b"ordered" in result.stderr
+    again = shell("group", "create", "conflict", "g", "--mode", "ordered").stdout
+    assert again == b"conflict, group g: is there already, nothing was changed\n"
+
+
+def test_what_is_not_there_is_told_in_one_way(shell: Shell) -> None:
+    for command in (
+        ("groups", "nosuch"),
+        ("lag", "nosuch"),
+        ("group", "show", "nosuch", "g"),
+        ("group", "pause", "nosuch", "g"),
+        ("dlq", "list", "nosuch"),
+    ):
+        assert shell(*command, status=1).stderr == b"streamer: there is no stream 'nosuch'\n"
+    shell("produce", "such", stdin=b"a\n")
+    for command in (("lag", "such", "--group", "g"), ("group", "show", "such", "g")):
+        said = shell(*command, status=1).stderr
+        assert said.startswith(b"streamer: there is no group 'g' of stream 'such'")
+    said = shell("dlq", "show", "such", "99", status=1).stderr
+    assert said.startswith(b"streamer: there is no dead letter of stream 'such' at offset 99")
+    said = shell("schedule", "remove", "never", status=1).stderr
+    assert said == b"streamer: there is no schedule 'never'\n"
+
+
+def test_a_stream_that_is_made_by_the_way_is_told(shell: Shell) -> None:
+    said = shell("group", "create", "by the way", "g").stdout
+    assert said == b"by the way, group g: created, and stream by the way with it\n"
+
+
+def test_times_that_contradict_each_other_are_refused(shell: Shell) -> None:
+    odd = ("--ack-wait", "2h", "--lease-max", "1s")
+    failed = shell("group", "create", "times", "g", *odd, status=1)
+    assert b"ack_wait_s is 7200 s, allowed is up to lease_max_s, which is 1 s" in failed.stderr
+    shell("group", "create", "times", "g")
+    failed = shell("group", "edit", "times", "g", "--ack-wait", "2h", status=1)
+    assert b"which is 3600 s" in failed.stderr
 
 
 def test_dead_letters_are_listed_with_their_reasons(shell: Shell, dead: str) -> None:
@@ -210,7 +245,8 @@ def test_a_schedule_from_its_making_to_its_end(shell: Shell) -> None:
     }.items()  # fmt: skip
     assert b"tick" in shell("schedule", "list").stdout
     again = ["schedule", "add", "tick", "ticks", "--cron", "0 4 * * *"]
-    shell(*again, status=1)
+    taken = b"streamer: schedule 'tick' is there already: --replace changes it\n"
+    assert shell(*again, status=1).stderr == taken
     shell(*again, "--replace")
     for cron in ("nonsense", "61 * * * *"):
         shell("schedule", "add", "odd", "ticks", "--cron", cron, status=1)

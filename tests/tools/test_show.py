@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from streamer.records import Record
 from streamer_tools import show
 
@@ -52,6 +54,27 @@ def test_bytes_that_are_no_text_become_base64() -> None:
 def test_a_value_cannot_write_to_the_terminal() -> None:
     assert show.printable(b"a\x1b[31mb\r\n\xff\xc3\xa9") == "a\\x1b[31mb\\r\\n\\xff\xe9"
     assert show.printable(b"x" * 3000).endswith("... (3,000 bytes)")
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred\nx", "a\rb", "\u202ename", "\x9b2J", "a\x00"])
+def test_no_cell_of_a_table_can_write_to_the_terminal(name: str) -> None:
+    from rich.console import Console
+
+    columns = [show.Column("name", "name"), show.Column("count", "count", show.figure)]
+    rows = [{"name": name, "count": 5}]
+    plain = show.plain_table(columns, rows)
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as captured:
+        console.print(show.rich_table(columns, rows))
+    for text in (plain, captured.get()):
+        assert all(line.isprintable() for line in text.split("\n"))
+        assert show.escaped(name) in text
+    assert plain.count("\n") == 1
+
+
+def test_what_can_be_printed_stays_as_it_is() -> None:
+    assert show.escaped("worker März \\ 1") == "worker März \\ 1"
+    assert show.escaped("\udc80") == "\\udc80"
 
 
 COLUMNS = [

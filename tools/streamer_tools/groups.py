@@ -49,8 +49,8 @@ def command(stream: str | None, url: str, as_json: bool) -> None:
 
     `lag` counts the records that are committed and neither acked nor dead, and `oldest` is the
     age of the first of them; `in flight` are out at members, `retrying` wait for their next
-    attempt. `acked`, `redelivered` and `dead` count since the daemon began: what waits in STREAM.dead
-    is told by `streamer dlq list`.
+    attempt. `acked`, `redelivered` and `dead` count since the daemon began; `streamer dlq list`
+    tells what lies in STREAM.dead.
     """
     import trio
 

@@ -91,6 +91,8 @@ def _status(call: Any) -> int:
         story = told(error)
         if story is None:
             raise
+        from streamer_tools.show import escaped
+
         # A fault begins with its file, as a compiler's messages do.
         who = "" if story.status is Exit.CONFIG else "streamer: "
         for line in story.lines:

@@ -28,6 +28,7 @@ from streamer_plugins.deliver.source import Piece, pieces_of, records_at
 SUFFIX = ".delayed"
 _READ_BYTES = 512 * 1024
 _MOVED_AT_ONCE = 500
+_TOGETHER_S = 0.05
 #: The wall clock may be set: nothing sleeps longer than that.
 _SLEEP_S = 1.0
 _RETRY_S = 1.0
@@ -85,7 +86,10 @@ class Delayed:
                 )
                 await trio.sleep(_RETRY_S)
                 continue
-            if not moved:
+            if moved:
+                # What comes due meanwhile goes together: it is read and decompressed by the batch.
+                await trio.sleep(_TOGETHER_S)
+            else:
                 with trio.move_on_after(self._pause_s()):
                     await self._news.wait()
 
@@ -122,7 +126,8 @@ class Delayed:
             return False
         try:
             target = await self.context.streams.ensure(self._target)
-            found = await self._records(offsets)
+            # Only a key says where among several it goes.
+            found = await self._records(offsets) if len(target.partitions) > 1 else {}
         except BaseException:
             self.index.put_back(offsets)
             raise

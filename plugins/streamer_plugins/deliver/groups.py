@@ -56,6 +56,8 @@ _START_S = 5.0
 _TOKEN_BITS = 43
 #: Names of progresses that are no group of anybody's.
 _OWN_DEAD, _OWN_DELAYED, _OWN_MOVES = "$dead", "$delayed", "$moves"
+#: In the settings of the daemon's own streams: who holds them.
+_OWN_HOLD = "$streamer"
 #: What the names of the daemon's own streams begin with.
 _OWN_PREFIX = "__"
 
@@ -94,6 +96,8 @@ class Deliver:
         self._member_numbers = 0
         self._token = 0
         self._dirty: dict[tuple[int, int], tuple[Pump | None, Progress]] = {}
+        #: The ledgers with something that waits for a time.
+        self._timed: dict[Ledger, Pump] = {}
         self._scopes: dict[int, trio.CancelScope] = {}
         self._closing = trio.Event()
         self._making = trio.Lock()
@@ -114,7 +118,7 @@ class Deliver:
             committed=self._committed,
             snapshot=self._snapshot,
         )
-        own.holders["streamer"] = lambda _: self.journal.floor
+        own.holders[_OWN_HOLD] = lambda _: self.journal.floor
         known = await self.journal.load()
         try:
             async with trio.open_nursery() as nursery:
@@ -216,19 +220,21 @@ class Deliver:
             ledger = pump.group.new_ledger(number, cursor, now)
             ledger.load(done, failed, now, now_us)
             pump.group.ledgers[number] = ledger
+            self._timed[ledger] = pump
 
     # ---------------------------------------------------------------------------------- groups
 
     def pump(self, stream: str, group: str) -> Pump:
         """Raises:
+        UnknownStream: there is no stream that could have it.
         UnknownGroup: there is none.
         """
         found = self.pumps.get((stream, group))
         if found is None:
+            self.context.streams.get(stream)
             known = sorted(name for of, name in self.pumps if of == stream)
-            raise UnknownGroup(
-                f"stream {stream!r} has no group {group!r}, its groups are {known[:20] or 'none'}"
-            )
+            others = f"its groups are {known[:20]}" if known else "which has no groups"
+            raise UnknownGroup(f"there is no group {group!r} of stream {stream!r}, {others}")
         return found
 
     async def make_group(self, stream: str, group: str, settings: GroupSettings) -> Pump:
@@ -236,6 +242,7 @@ class Deliver:
 
         Raises:
             NotAllowed: there are as many as there may be.
+            BadRequest: the name cannot be a group's, or settings contradict each other.
             StreamerError: the stream is not there and cannot be made.
         """
         check_group_name(group)
@@ -246,6 +253,7 @@ class Deliver:
         pump = self.pumps.get((stream, group))
         if pump is not None:
             return pump
+        settings.check_together()
         async with self._making:
             found = await self.context.streams.ensure(stream)
             self._check_up()
@@ -306,6 +314,7 @@ class Deliver:
             self.context,
             next_token=self._next_token,
             changed=self.news_of,
+            timed=self._timed,
         )
         self.pumps[stream.name, name] = pump
         stream.holders[name] = lambda partition: group.ledgers[partition].cursor
@@ -434,6 +443,7 @@ class Deliver:
     def news_of(self, pump: Pump, ledger: Ledger) -> None:
         """A ledger has news for the journal. What has died of it is a move from here on."""
         self._bury(pump, ledger)
+        self._timed[ledger] = pump
         self._dirty[pump.number, ledger.number] = (pump, ledger)
         self.journal.touch()
 
@@ -507,14 +517,12 @@ class Deliver:
             await trio.sleep(_TICK_S)
             now, now_us = trio.current_time(), self.context.now_us()
             leases = 0
-            for pump in list(self.pumps.values()):
-                if not pump.group.members:
-                    # Nothing is out, and what comes due waits for somebody to join.
-                    continue
-                for ledger in pump.group.ledgers:
-                    leases += len(ledger.leases)
-                    while ledger.timers and self._expire(pump, ledger, now, now_us):
-                        await trio.lowlevel.checkpoint()
+            for ledger, pump in list(self._timed.items()):
+                leases += len(ledger.leases)
+                while ledger.timers and self._expire(pump, ledger, now, now_us):
+                    await trio.lowlevel.checkpoint()
+                if not ledger.timers:
+                    del self._timed[ledger]
             full = leases >= self.config.leases_max
             for pump in self.pumps.values():
                 dead = f"{pump.group.stream}{letterbox.SUFFIX}"
@@ -529,7 +537,7 @@ class Deliver:
     def _expire(self, pump: Pump, ledger: Ledger, now: float, now_us: int) -> bool:
         """Look after timers of one partition; whether any had come to its time."""
         if pump.group.ledgers[ledger.number] is not ledger:
-            # A seek has put another one in its place.
+            # A seek has put another one in its place, or the group is gone.
             return False
         before = ledger.timers
         # One that runs out waits for another try: there are as many timers then.
@@ -558,7 +566,7 @@ class Deliver:
     def _open_own(self, stream: Stream, name: str, number: int, known: Progress) -> None:
         progress = Progress(known.cursor)
         progress.done = known.done.copy()
-        stream.holders["streamer"] = lambda _: self._needed(stream.name, progress)
+        stream.holders[_OWN_HOLD] = lambda _: self._needed(stream.name, progress)
         if name == _OWN_DEAD:
             self.letterboxes[stream.name] = Letterbox(
                 number, stream, progress, self.context, self.journal, self.moves

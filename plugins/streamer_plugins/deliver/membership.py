@@ -40,8 +40,11 @@ class MemberOptions:
         """
         rest = dict(options)
         said = rest.pop("name", name)
-        if type(said) is not str or len(said) > 200:
-            raise BadRequest("option name is text of at most 200 characters")
+        if type(said) is not str or len(said) > 200 or not said.isprintable():
+            raise BadRequest(
+                f"member name {repr(said)[:40]}, allowed is text of at most 200 characters that"
+                " can be printed"
+            )
         own = cls(
             said,
             _number(rest, "max_in_flight", 1000, 1, 1_000_000),
@@ -109,14 +112,10 @@ class Membership:
                 failures.append([index, error.code, message])
         self.pump.tell()
         self.pump.wake()
-        if level == 0 or not changes or all(self._is_in_memory):
+        if level == 0 or not changes or self.pump.stream.partitions[0].in_memory:
             answer(failures)
         else:
             deliver.journal.when_durable(lambda error: answer(error or failures))
-
-    @property
-    def _is_in_memory(self) -> list[bool]:
-        return [partition.in_memory for partition in self.pump.stream.partitions]
 
     def woken(self) -> None:
         self.pump.wake()

@@ -405,4 +405,4 @@ def _bare(record: Record) -> Record:
 
 
 def _fired(facts: dict[str, Any]) -> Record:
-    return Record(**facts)
+    return Record(**facts["record"])

@@ -44,8 +44,10 @@ class Pump:
         *,
         next_token: Callable[[], int],
         changed: Callable[[Pump, Ledger], None],
+        timed: dict[Ledger, Pump],
     ) -> None:
-        """`changed(pump, ledger)` is called when a ledger has news for the journal."""
+        """`changed(pump, ledger)` is called when a ledger has news for the journal; one that has
+        something out is put into `timed`."""
         self.number = number
         self.group = group
         self.stream = stream
@@ -60,6 +62,7 @@ class Pump:
         self._limits: BatchLimits = context.limits
         self._next_token = next_token
         self._changed = changed
+        self._timed = timed
         self._sources = [Source(each, self._limits) for each in stream.partitions]
         self._turn = 0
         self._work = trio.Event()
@@ -105,6 +108,7 @@ class Pump:
     async def _round(self) -> bool:
         """Each partition once; whether anything was handed out."""
         group = self.group
+        self.waits_for_journal = False
         self.tell()
         if group.paused or self.held or not group.members:
             return False
@@ -142,8 +146,8 @@ class Pump:
     async def _serve(self, index: int) -> bool:
         ledger = self.group.ledgers[index]
         moved = False
-        self.waits_for_journal = ledger.news > NEWS_MAX
-        if self.waits_for_journal:
+        if ledger.news > NEWS_MAX:
+            self.waits_for_journal = True
             return False
         if ledger.has_suspects:
             moved = await self._hand_out(index, ledger, alone=True)
@@ -233,6 +237,7 @@ class Pump:
                 trio.current_time(),
                 self._context.now_us(),
             )
+            self._timed[ledger] = self
             self._count(lease.count, choice.failures)
             self.ports[member.number].hand(
                 lease.token, ledger.number, choice.failures + 1, choice.bounds, whole, batch

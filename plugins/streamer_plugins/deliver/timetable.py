@@ -35,7 +35,10 @@ class Timetable:
         while True:
             self._changed = trio.Event()
             for schedule, nominal_us in self.schedules.due(self._context.now_us()):
-                await self._fire(schedule, nominal_us)
+                if not await self._fire(schedule, nominal_us):
+                    # It is due still; with a pause, as this may last.
+                    self.schedules.put_back(schedule, nominal_us)
+                    await trio.sleep(_SLEEP_S)
             due_us = self.schedules.next_due_us
             pause = float("inf")
             if due_us is not None:
@@ -43,17 +46,18 @@ class Timetable:
             with trio.move_on_after(pause):
                 await self._changed.wait()
 
-    async def _fire(self, schedule: Schedule, nominal_us: int) -> None:
+    async def _fire(self, schedule: Schedule, nominal_us: int) -> bool:
+        """Decide on one record; False: its stream is not to be had now."""
         try:
             stream = await self._context.streams.ensure(schedule.stream)
         except StreamerError as error:
             self._context.log.warning(
                 "schedule not fired", schedule=schedule.name, error=error.message
             )
-            return
+            return False
         if schedule not in self.schedules:
             # Removed, or changed, while its stream was made.
-            return
+            return True
         count = len(stream.partitions)
         self._turn += 1
         key = schedule.key
@@ -63,16 +67,17 @@ class Timetable:
             "streamer-schedule": schedule.name.encode(),
             "streamer-scheduled-us": str(nominal_us).encode(),
         }
-        facts: dict[str, Any] = {
+        record: dict[str, Any] = {
             "value": schedule.value,
             "key": key,
             "headers": headers,
             "timestamp_us": self._context.now_us(),
         }
-        # In one commit: it has fired, and what it fired.
-        self._journal.add(["schedule", schedule.to_plain()])
+        # One entry of the journal says both: it has fired, and what it fired.
+        facts = {"record": record, "schedule": schedule.to_plain()}
         self._moves.add((stream.name, number), "fire", 0, ("", 0, 0, 1), facts)
         self._fired.value += 1
+        return True
 
     # ------------------------------------------------------------------------------------- verbs
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
-from streamer.errors import UnknownGroup
+from streamer.errors import GroupConflict, StreamerError, UnknownGroup, UnknownStream
 from streamer.wire.frames import Start
+from streamer_tools.main import main
 
 if TYPE_CHECKING:
     from conftest import ScriptedDaemon
@@ -144,6 +147,32 @@ def test_create_sends_what_was_named(daemon: ScriptedDaemon) -> None:
     }  # fmt: skip
 
 
+def refusing(error: StreamerError) -> Callable[[dict[str, Any]], None]:
+    def refuse(_: dict[str, Any]) -> None:
+        raise error
+
+    return refuse
+
+
+def test_create_says_what_it_did(daemon: ScriptedDaemon) -> None:
+    create = ("group", "create", "orders", "billing")
+    already = "orders, group billing: is there already, nothing was changed\n"
+    assert daemon(*create).stdout == already
+    assert daemon.json(*create)["created"] is False
+    daemon.answers["group"] = refusing(UnknownGroup("there is no group 'billing'"))
+    assert daemon(*create).stdout == "orders, group billing: created\n"
+    assert daemon.json(*create)["created"] is True
+    daemon.answers["group"] = refusing(UnknownStream("there is no stream 'orders'"))
+    made = "orders, group billing: created, and stream orders with it\n"
+    assert daemon(*create).stdout == made
+
+
+def test_create_of_another_with_the_name_is_refused(daemon: ScriptedDaemon) -> None:
+    daemon.answers["group_create"] = refusing(GroupConflict("the group has other settings"))
+    result = daemon("group", "create", "orders", "billing", status=1)
+    assert (result.stdout, result.stderr) == ("", "streamer: the group has other settings\n")
+
+
 def test_edit_changes_something(daemon: ScriptedDaemon) -> None:
     result = daemon("group", "edit", "orders", "billing", "--ack-wait", "1m")
     assert daemon.arguments_of("group_edit")["settings"] == {"ack_wait_s": 60}
@@ -162,7 +191,7 @@ def test_show(daemon: ScriptedDaemon) -> None:
         "attempts   5, pauses between them 1, 5, 30 s",
         "lag        1,234 records, the oldest 3.2 s old",
         "in flight  10, retrying 3",
-        "so far     5,000 acked, 7 delivered again, 1 dead",
+        "so far     5,000 acked, 7 delivered again, 1 dead, since the daemon began",
     ]
     assert lines[9].split() == [
         "member", "name", "peer", "in_flight", "of", "bytes", "oldest", "partitions",
@@ -172,6 +201,26 @@ def test_show(daemon: ScriptedDaemon) -> None:
     ]  # fmt: skip
     assert [line.split()[-1] for line in lines[-3:]] == ["owner", "7", "-"]
     assert daemon.json("group", "show", "orders", "billing") == GROUP
+
+
+def test_a_members_name_cannot_write_to_the_terminal(daemon: ScriptedDaemon) -> None:
+    [member] = GROUP["member_list"]  # type: ignore[misc]
+    daemon.answers["group"] = GROUP | {"member_list": [member | {"name": "\x1b[31mred\nx"}]}
+    result = daemon("group", "show", "orders", "billing")
+    assert "\\x1b[31mred\\nx" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def test_an_error_cannot_write_to_the_terminal(daemon: ScriptedDaemon) -> None:
+    daemon.answers["group"] = refusing(UnknownGroup("\x1b[2Jgone\n"))
+    result = daemon("group", "show", "orders", "billing", status=1)
+    assert result.stderr == "streamer: \\x1b[2Jgone\\n\n"
+
+
+def test_counts_are_told_with_their_beginning(daemon: ScriptedDaemon) -> None:
+    for command in (("group", "show"), ("groups",)):
+        text = CliRunner().invoke(main, [*command, "--help"]).output
+        assert "since the daemon began" in " ".join(text.split())
 
 
 def test_show_tells_what_is_stuck(daemon: ScriptedDaemon) -> None:

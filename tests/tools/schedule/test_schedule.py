@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
 
+from streamer.errors import BadRequest
 from streamer_tools.schedule.add import header
 from streamer_tools.schedule.list import schedule_json
 
@@ -69,6 +70,19 @@ def test_what_cannot_be_is_a_usage_error(
     daemon: ScriptedDaemon, options: list[str], named: str
 ) -> None:
     assert named in daemon("schedule", "add", "tick", "jobs", *options, status=2).stderr
+
+
+def test_a_name_that_is_taken_is_told_in_words_of_the_command(daemon: ScriptedDaemon) -> None:
+    def refuse(_: dict[str, Any]) -> None:
+        raise BadRequest("only `replace` changes it")
+
+    daemon.answers["schedule_add"] = refuse
+    add = ("schedule", "add", "nightly", "jobs", "--cron", "* * * * *")
+    assert daemon(*add, status=1).stderr == (
+        "streamer: schedule 'nightly' is there already: --replace changes it\n"
+    )
+    for other in (("schedule", "add", "new", *add[3:]), (*add, "--replace")):
+        assert daemon(*other, status=1).stderr == "streamer: only `replace` changes it\n"
 
 
 def test_headers() -> None:

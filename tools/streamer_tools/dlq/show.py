@@ -59,7 +59,7 @@ async def _find(url: str, stream: str, partition: int, offset: int) -> DeadLette
                 return letter
     raise OffsetOutOfRange(
         f"there is no dead letter of stream {stream!r} at offset {offset} of partition {partition}"
-        " that waits"
+        ", or it was redriven or purged"
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from streamer_tools import show
+from streamer_tools.exits import Exit, Told
 from streamer_tools.options import json_option, print_json, url_option
 
 
@@ -56,26 +58,45 @@ def command(
 ) -> None:
     """Send a record to STREAM whenever a cron line says so, under the NAME of the schedule.
 
-    The schedule is kept in the log: it goes on after a restart. Without --value and --file the
+    A cron line has five fields: minute, hour, day of month, month, day of week. The schedule is
+    kept in the log: it goes on after a restart. Without --value and --file the
     value is empty.
     """
-    from streamer_tools.asking import ask
+    import trio
 
     if value is not None and file is not None:
         raise click.UsageError("--value and --file: a record has one value")
-    answer = ask(
-        url,
-        "schedule_add",
-        name=name,
-        stream=stream,
-        cron=cron,
-        zone=zone,
-        value=file.read_bytes() if file is not None else (value or "").encode(),
-        key=None if key is None else key.encode(),
-        headers=dict(headers),
-        replace=replace,
-    )
+    schedule = {
+        "name": name,
+        "stream": stream,
+        "cron": cron,
+        "zone": zone,
+        "value": file.read_bytes() if file is not None else (value or "").encode(),
+        "key": None if key is None else key.encode(),
+        "headers": dict(headers),
+        "replace": replace,
+    }
+    answer = trio.run(_add, url, schedule)
     if as_json:
         print_json({"name": name, "stream": stream, **answer})
     else:
         click.echo(f"{name}: sends to {stream} next at {show.moment(answer['next_us'])}")
+
+
+async def _add(url: str, schedule: dict[str, Any]) -> Any:
+    from streamer.client import connect
+    from streamer.errors import BadRequest
+
+    name = schedule["name"]
+    async with connect(url) as client:
+        try:
+            return await client.admin("schedule_add", schedule)
+        except BadRequest as error:
+            # A name that is taken is refused before anything else; programs are told so in theirs.
+            if schedule["replace"] or name not in [
+                each["name"] for each in await client.admin("schedules")
+            ]:
+                raise
+            raise Told(
+                Exit.FAILED, f"schedule {name!r} is there already: --replace changes it"
+            ) from error
