@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from time import perf_counter
 from typing import Any, Self
 
 import trio
@@ -27,7 +28,7 @@ from streamer.client.delivery import Delivery
 from streamer.client.holding import Holding
 from streamer.client.link import Link
 from streamer.client.message import Message
-from streamer.client.messages import Messages
+from streamer.client.messages import TURN_S, Messages
 from streamer.client.requests import Request, fresh
 from streamer.errors import (
     ConnectionFailed,
@@ -109,6 +110,7 @@ class Consumer:
         self._accusations = 0
         self._delivered = 0
         self._in_a_row = 0
+        self._turn_at = 0.0
         self._waiting = self._holding.waiting
         self._renew_s = self._renew_at = self._old_s = 0.0
 
@@ -130,9 +132,9 @@ class Consumer:
                 `ConnectionFailed` among others.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._in_a_row >= _DELIVERIES_IN_A_ROW:
-            self._in_a_row = 0
-            await trio.lowlevel.checkpoint()
+        if self._in_a_row >= _DELIVERIES_IN_A_ROW or perf_counter() >= self._turn_at:
+            await _others_turn()
+            self._in_a_row, self._turn_at = 0, perf_counter() + TURN_S
         return await self._next()
 
     def messages(self) -> Messages:
@@ -210,8 +212,8 @@ class Consumer:
         holding, shelf = self._holding, self._holding.shelf
         while True:
             if shelf.others_turn:
+                await _others_turn()
                 shelf.turn()
-                await trio.lowlevel.checkpoint()
             self.check()
             message = shelf.take()
             if message is not None:
@@ -398,3 +400,9 @@ class Consumer:
     def failed(self, error: Exception) -> None:
         """There will be no connection any more."""
         self._waiting.unpark_all()
+
+
+async def _others_turn() -> None:
+    """Let the timers run, then the writer, then everybody else."""
+    for _ in range(3):
+        await trio.lowlevel.checkpoint()

@@ -4,6 +4,8 @@ Rules:
 
 - What was under way when a connection ends is told (`lost`), and decides itself whether it goes
   again. What waits to go out stays with the `Writer`.
+- Ctrl-C is the program's: the tasks here let it pass on to the main one, which still needs them to
+  say what it holds.
 - What goes wrong with the connection ends the connection and no more; when it cannot be made
   again within `reconnect_s`, everybody who waits is told, and so is everybody who comes later.
 """
@@ -202,6 +204,7 @@ class Link:
 
     # --------------------------------------------------------------------------- the connection
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Keep a connection until `close`, or until none can be made any more."""
         down_since, attempt = trio.current_time(), 0
@@ -309,6 +312,7 @@ class Link:
         nursery.start_soon(self._guard, session, session.watch, self.settings.idle_s)
         await self._guard(session, session.read)
 
+    @trio.lowlevel.enable_ki_protection
     async def _guard(
         self, session: Session, loop: Callable[..., Awaitable[None]], *args: object
     ) -> None:

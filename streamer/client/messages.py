@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING, Self
 
 from streamer.client.delivery import Delivery
@@ -26,6 +27,8 @@ __all__ = ["Messages", "Opened", "Shelf"]
 
 #: Messages that are handed out without letting other tasks run.
 _IN_A_ROW = 128
+#: But not for longer than that, as handlers may block: leases must be prolonged, and acks told.
+TURN_S = 0.01
 
 
 class Opened:
@@ -102,11 +105,12 @@ class Shelf:
         #: The one that is usually taken from.
         self._first: Opened | None = None
         self._in_a_row = 0
+        self._turn_at = 0.0
 
     def take(self) -> Message | None:
         """The next message that is at hand, and may be handed out without a checkpoint."""
         first = self._first
-        if first is None or self._in_a_row >= _IN_A_ROW:
+        if first is None or self.others_turn:
             return None
         return self._take_from(first) or self._take_other()
 
@@ -127,11 +131,12 @@ class Shelf:
     @property
     def others_turn(self) -> bool:
         """Whether so many were taken in a row that other tasks are to run."""
-        return self._in_a_row >= _IN_A_ROW
+        return self._in_a_row >= _IN_A_ROW or perf_counter() >= self._turn_at
 
     def turn(self) -> None:
         """Other tasks have run."""
         self._in_a_row = 0
+        self._turn_at = perf_counter() + TURN_S
 
     def open(self, delivery: Delivery, *, ordered: bool, keyed: bool) -> None:
         """Hand out its records. Of a batch that is damaged none can be: it is nacked."""

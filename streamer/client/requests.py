@@ -150,6 +150,7 @@ class Timers:
         if when < self._scope.deadline:
             self._scope.deadline = when
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Until cancelled."""
         heap = self._heap

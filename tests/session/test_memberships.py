@@ -153,7 +153,7 @@ async def test_numbers_and_bounds_are_those_of_all_subscriptions(autojump_clock:
         await peer.subscribe(credit=0)
         await peer.send(frames.Join(101, 1, "s", "g"))
         assert (await peer.expect(frames.Failed)).code == "bad_request"
-        await peer.send(frames.Join(102, 2, "s", "g"))
+        await peer.send(frames.Join(102, 2, "s", "g", {"start": "latest"}))
         await peer.expect(frames.Reply)
         await peer.send(frames.Join(103, 3, "s", "g"))
         assert (await peer.expect(frames.Failed)).code == "not_allowed"
