@@ -9,9 +9,9 @@
             for batch in reader:
                 print(batch.values)
         with client.consumer("orders", group="billing") as consumer:
-            for delivery in consumer:
-                with delivery:
-                    handle(delivery.values)
+            for message in consumer.messages():
+                with message:
+                    handle(message.value)
 
 Rules: one thread runs trio and the real client for as long as the block lasts; every call hands
 its work to that thread (`trio.from_thread.run`) and waits for the answer, which costs about a
@@ -29,23 +29,33 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from datetime import datetime
-from functools import partial
+from functools import partial, wraps
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import outcome
 import trio
 
 from streamer import client as trio_client
-from streamer.client.admin import StreamInfo
+from streamer.client.dead_letters import DeadLetter
 from streamer.client.producer import Committed
 from streamer.client.reader import Position, ReceivedBatch
-from streamer.limits import MIB
+from streamer.limits import MIB, BatchLimits, WireLimits
 from streamer.records import Receipt, Record
 
-__all__ = ["Client", "Consumer", "Delivery", "Producer", "Reader", "connect", "open_client"]
+__all__ = [
+    "Client",
+    "Consumer",
+    "Delivery",
+    "Message",
+    "Producer",
+    "Reader",
+    "connect",
+    "open_client",
+]
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 #: Posted records that are collected before `post` waits for them to be taken.
 _POSTED_MAX = 500
@@ -152,6 +162,18 @@ class _Bridge:
         # If the run has ended by itself, `open` raises what ended it.
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(self._done.set)
+
+
+def _plain(
+    method: Callable[Concatenate[trio_client.Client, P], Awaitable[T]],
+) -> Callable[Concatenate[Client, P], T]:
+    """A method of the real client, as a plain call."""
+
+    @wraps(method)
+    def call(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.ask(lambda client: method(client, *args, **kwargs))
+
+    return call
 
 
 def _closed() -> trio.ClosedResourceError:
@@ -352,12 +374,40 @@ class Reader:
         self._bridge.run(seek)
 
 
-class Delivery:
+class _Block:
+    """What is settled by leaving its block."""
+
+    _bridge: _Bridge
+    _inner: AbstractAsyncContextManager[Any]
+
+    def __repr__(self) -> str:
+        return repr(self._inner)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """As of the other one: acks, nacks after an exception, and releases after anything that
+        is no `Exception`, as KeyboardInterrupt. It does not wait for the answer."""
+        try:
+            self._bridge.run(self._inner.__aexit__, kind, error, trace)
+        except trio.ClosedResourceError:
+            # With the client, the lease went; what the block raised says more.
+            if error is None:
+                raise
+
+
+class Delivery(_Block):
     """As `streamer.Delivery`, with plain calls and `with`."""
 
     def __init__(self, bridge: _Bridge, delivery: trio_client.Delivery) -> None:
         self._bridge = bridge
-        self._delivery = delivery
+        self._inner = self._delivery = delivery
         self.stream = delivery.stream
         self.partition = delivery.partition
         self.token = delivery.token
@@ -365,9 +415,6 @@ class Delivery:
 
     def __len__(self) -> int:
         return len(self._delivery)
-
-    def __repr__(self) -> str:
-        return repr(self._delivery)
 
     @property
     def offsets(self) -> list[int]:
@@ -406,23 +453,56 @@ class Delivery:
         """Prolong the lease; that is done by itself, too."""
         self._bridge.run(self._delivery.extend)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """As of the other one: acks, nacks after an exception, and releases after anything that
-        is no `Exception`, as KeyboardInterrupt. It does not wait for the answer."""
-        try:
-            self._bridge.run(self._delivery.__aexit__, kind, error, trace)
-        except trio.ClosedResourceError:
-            # With the client, the lease went; what the block raised says more.
-            if error is None:
-                raise
+class Message(_Block):
+    """As `streamer.Message`, with plain calls and `with`."""
+
+    def __init__(self, bridge: _Bridge, message: trio_client.Message) -> None:
+        self._bridge = bridge
+        self._inner = self._message = message
+        self.stream = message.stream
+        self.partition = message.partition
+        self.offset = message.offset
+        self.token = message.token
+        self.attempt = message.attempt
+        self.value = message.value
+
+    @property
+    def key(self) -> bytes | None:
+        return self._message.key
+
+    @property
+    def headers(self) -> Mapping[str, bytes] | None:
+        return self._message.headers
+
+    @property
+    def timestamp_us(self) -> int:
+        return self._message.timestamp_us
+
+    @property
+    def record(self) -> Record:
+        """The record with everything that belongs to it."""
+        return self._message.record
+
+    def ack(self) -> None:
+        """It is done with."""
+        self._bridge.run(self._message.ack)
+
+    def nack(self, delay_s: float | None = None, reason: str = "") -> None:
+        """Handling it failed: deliver it again."""
+        self._bridge.run(self._message.nack, delay_s, reason)
+
+    def term(self, reason: str) -> None:
+        """It can never be handled: put it to the dead letters."""
+        self._bridge.run(self._message.term, reason)
+
+    def release(self) -> None:
+        """Give it back, without counting an attempt."""
+        self._bridge.run(self._message.release)
+
+    def extend(self) -> None:
+        """Prolong its lease; that is done by itself, too."""
+        self._bridge.run(self._message.extend)
 
 
 class Consumer:
@@ -445,6 +525,12 @@ class Consumer:
         delivery.decode()
         return delivery
 
+    def messages(self) -> Iterator[Message]:
+        """The same, record by record; for one thread, and each may have its own."""
+        messages = self._consumer.messages()
+        # Decoded in the other thread, before they are handed out.
+        return iter(lambda: Message(self._bridge, self._bridge.run(anext, messages)), None)
+
     def statistics(self) -> trio_client.ConsumerStatistics:
         """What became of its records until now."""
 
@@ -464,6 +550,21 @@ class Client:
     def __init__(self, bridge: _Bridge, client: trio_client.Client) -> None:
         self._bridge = bridge
         self._client = client
+
+    @property
+    def server_name(self) -> str:
+        """What the daemon calls itself."""
+        return self._client.server_name
+
+    @property
+    def limits(self) -> tuple[BatchLimits, WireLimits]:
+        """What the daemon takes: of a batch, and of a session."""
+        return self._client.limits
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now; for display."""
+        return self._client.connected
 
     @contextmanager
     def producer(self, stream: str, **settings: Any) -> Iterator[Producer]:
@@ -502,17 +603,15 @@ class Client:
         """Ask for `verb` with its arguments; the plain value that the daemon answers."""
         return self._bridge.run(self._client.admin, verb, args)
 
-    def streams(self) -> list[StreamInfo]:
-        """All streams, by name."""
-        return self._bridge.run(self._client.streams)
+    @contextmanager
+    def dead_letters(self, stream: str) -> Iterator[Iterator[DeadLetter]]:
+        """The dead letters of `stream` that were neither redriven nor purged."""
+        with self._bridge.hold(self._client.dead_letters(stream)) as letters:
 
-    def stream(self, name: str, *, create: bool = False) -> StreamInfo:
-        """One stream; with `create`, made if it is not there."""
-        return self._bridge.run(partial(self._client.stream, name, create=create))
+            async def following() -> DeadLetter | None:
+                return await anext(letters, None)
 
-    def queues(self) -> list[dict[str, Any]]:
-        """Each pipeline's stages and their channels."""
-        return self._bridge.run(self._client.queues)
+            yield iter(lambda: self._bridge.run(following), None)
 
     def ask(self, question: Callable[[trio_client.Client], Awaitable[T]]) -> T:
         """Whatever else: run `question(client)` with the real client, in its own thread."""
@@ -525,6 +624,34 @@ class Client:
             return found
 
         return self._bridge.run(answer)
+
+    streams = _plain(trio_client.Client.streams)
+    stream = _plain(trio_client.Client.stream)
+    queues = _plain(trio_client.Client.queues)
+    peek = _plain(trio_client.Client.peek)
+    offset_at = _plain(trio_client.Client.offset_at)
+    varz = _plain(trio_client.Client.varz)
+    fetch = _plain(trio_client.Client.fetch)
+    producer_state = _plain(trio_client.Client.producer_state)
+    set_floor = _plain(trio_client.Client.set_floor)
+    dictionary_add = _plain(trio_client.Client.dictionary_add)
+    train_dictionary = _plain(trio_client.Client.train_dictionary)
+
+    groups = _plain(trio_client.Client.groups)
+    group = _plain(trio_client.Client.group)
+    create_group = _plain(trio_client.Client.create_group)
+    edit_group = _plain(trio_client.Client.edit_group)
+    pause_group = _plain(trio_client.Client.pause_group)
+    resume_group = _plain(trio_client.Client.resume_group)
+    delete_group = _plain(trio_client.Client.delete_group)
+    seek_group = _plain(trio_client.Client.seek_group)
+    lag = _plain(trio_client.Client.lag)
+    redrive = _plain(trio_client.Client.redrive)
+    purge = _plain(trio_client.Client.purge)
+    delayed = _plain(trio_client.Client.delayed)
+    schedules = _plain(trio_client.Client.schedules)
+    add_schedule = _plain(trio_client.Client.add_schedule)
+    remove_schedule = _plain(trio_client.Client.remove_schedule)
 
 
 @contextmanager

@@ -14,7 +14,13 @@ import trio
 
 import streamer.sync
 from streamer import client as trio_client
-from streamer.errors import BadRequest, ConnectionFailed, OffsetConflict, UnknownPartition
+from streamer.errors import (
+    BadRequest,
+    ConnectionFailed,
+    LeaseLost,
+    OffsetConflict,
+    UnknownPartition,
+)
 from streamer.records import Receipt, Record
 from tests.client.conftest import Daemon
 from tests.client.group_peer import GroupPeer
@@ -73,6 +79,24 @@ def test_asking(client: streamer.sync.Client) -> None:
     with client.producer("s") as producer:
         producer.send(b"a")
     assert client.ask(lambda client: client.peek("s", 0)).values == [b"a"]
+
+
+@pytest.mark.parametrize("name", ["Client", "Message"])
+def test_it_has_all_that_the_other_one_has(name: str) -> None:
+    def public(kind: type) -> set[str]:
+        return {each for each in dir(kind) if not each.startswith("_")}
+
+    ours = public(getattr(streamer.sync, name))
+    plain = {"stream", "partition", "offset", "token", "attempt", "value", "delivery"}
+    assert public(getattr(trio_client, name)) - ours <= plain
+
+
+def test_what_is_known_of_the_daemon(client: streamer.sync.Client) -> None:
+    assert client.connected
+    assert client.server_name
+    batch, wire = client.limits
+    assert batch.records
+    assert wire.requests
 
 
 def test_post_collects_in_order(client: streamer.sync.Client) -> None:
@@ -309,3 +333,84 @@ def test_a_delivery_after_its_client() -> None:
         raise ValueError("mine")
     with pytest.raises(trio.ClosedResourceError), delivery:
         pass
+
+
+def test_messages() -> None:
+    peers: list[GroupPeer] = []
+    with streamer.sync.open_client(_with_group(peers)) as client:
+        (peer,) = peers
+        records = [Record(b"v", b"k", 5, {"h": b"1"})] + [Record(b"%d" % n) for n in range(1, 8)]
+
+        async def lease(_: trio_client.Client) -> None:
+            peer.lease(records=records)
+
+        with client.consumer("s", "g") as consumer:
+            client.ask(lease)
+            messages = consumer.messages()
+            with next(messages) as message:
+                assert (message.stream, message.partition, message.offset) == ("s", 0, 0)
+                assert (message.token, message.attempt, message.value) == (1, 1, b"v")
+                assert (message.key, message.headers) == (b"k", {"h": b"1"})
+                assert message.timestamp_us == 5
+                assert message.record == records[0]
+                assert "offset 0" in repr(message)
+            with pytest.raises(ValueError, match="no"), next(messages):
+                raise ValueError("no")
+            with pytest.raises(KeyboardInterrupt), next(messages):
+                raise KeyboardInterrupt
+            for message in messages:
+                message.extend()
+                message.ack()
+                with pytest.raises(LeaseLost):
+                    message.ack()
+                break
+            next(messages).nack(delay_s=1.0, reason="later")
+            next(messages).term("never")
+            next(messages).release()
+            with next(messages):
+                pass
+            consumer.flush()
+            counts = consumer.statistics()
+            assert (counts.acked, counts.nacked, counts.released, counts.held) == (3, 3, 2, 0)
+    with pytest.raises(trio.ClosedResourceError):
+        next(messages)
+    names = [name for name, _ in peer.verbs()]
+    assert names == ["ack", "nack", "release", "ack", "nack", "term", "release", "ack"]
+
+
+def test_groups_and_what_belongs_to_them(client: streamer.sync.Client) -> None:
+    with client.producer("s") as producer:
+        producer.send_batch([b"%d" % n for n in range(5)])
+        producer.send(b"later", delay_s=60.0)
+    client.create_group("s", "g", backoff_s=[0.5])
+    client.edit_group("s", "g", max_deliveries=2)
+    client.pause_group("s", "g")
+    (group,) = client.groups()
+    assert (group.group, group.paused, group.lag) == ("g", True, 5)
+    client.resume_group("s", "g")
+    with client.consumer("s", "g", name="me") as consumer:
+        for message in consumer.messages():
+            if message.offset in (1, 2, 3):
+                message.term("never")
+            else:
+                message.ack()
+            if message.offset == 4:
+                break
+        assert [member.name for member in client.group("s", "g").member_list] == ["me"]
+    assert [entry.lag for entry in client.lag("s")] == [0]
+    with client.dead_letters("s") as letters:
+        found = list(letters)
+    assert [letter.source_offset for letter in found] == [1, 2, 3]
+    assert client.redrive("s", found[:1]) == 1
+    assert client.purge("s", found[1:2]) == 1
+    with client.dead_letters("s") as letters:
+        assert [letter.source_offset for letter in letters] == [3]
+    assert client.seek_group("s", "g", "earliest") == {0: 0}
+    assert client.delayed("s").waiting == 1
+    assert client.add_schedule("n", "s", "0 3 * * *", b"v") > 0
+    assert [schedule.name for schedule in client.schedules()] == ["n"]
+    client.remove_schedule("n")
+    client.delete_group("s", "g")
+    assert client.groups() == []
+    assert client.peek("s", 0).values[0] == b"0"
+    assert client.varz()

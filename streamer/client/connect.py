@@ -18,7 +18,7 @@ import trio
 
 from streamer.addresses import FORMS, Address, parse
 from streamer.client.consumer import Consumer
-from streamer.client.consumer_settings import ConsumerSettings
+from streamer.client.consumer_settings import ConsumerSettings, check_names
 from streamer.client.dead_letters import Letters
 from streamer.client.delays import DELAYED, Later
 from streamer.client.groups import GroupAdmin
@@ -266,6 +266,7 @@ class Client(GroupAdmin):
             max_in_flight, max_in_flight_bytes, batch_records, name, level, asked
         )
         settings.check()
+        check_names(stream, group)
         await trio.lowlevel.checkpoint_if_cancelled()
         self._link.check()
         fetch = partial(self._fetch_dictionary, stream)

@@ -285,6 +285,8 @@ class Consumer:
         try:
             with trio.move_on_after(_FLUSH_S) as scope:
                 await self._settling.flush()
+            if not scope.cancelled_caught:
+                await self._part()
         except trio.Cancelled:
             await self._flush_shielded()
             raise
@@ -303,9 +305,20 @@ class Consumer:
                 await self._settling.flush()
             finally:
                 self.close()
-            # Whatever the answer, who gives it has heard what was said before.
-            with suppress(StreamerError):
-                await self._link.call(self._ask)
+            await self._be_heard()
+
+    async def _part(self) -> None:
+        """Leave, and see that the daemon knows, as the program may end the connection at once."""
+        known = bool(self._number) and not self._leaving and self._link.connected
+        self.close()
+        if known:
+            with trio.move_on_after(_FLUSH_AFTER_ERROR_S):
+                await self._be_heard()
+
+    async def _be_heard(self) -> None:
+        """Whatever the answer, who gives it has heard what was said before."""
+        with suppress(StreamerError):
+            await self._link.call(self._ask)
 
     def _ask(self, request: int) -> Frame:
         return frames.Admin(request, "stream", {"stream": self.stream})

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import attrs
 
 from streamer.client.admin import Admin
+from streamer.client.consumer_settings import check_names, plain_backoffs
 from streamer.client.dead_letters import DeadLetter, portions
 from streamer.client.reader import Position, start_of
 
@@ -317,7 +318,7 @@ def _of(kind: type[T], entry: Mapping[str, Any]) -> T:
 def _settings(**named: Any) -> dict[str, Any]:
     """The settings that are named, as a frame has them."""
     return {
-        name: list(value) if name == "backoff_s" else value
+        name: plain_backoffs(value) if name == "backoff_s" else value
         for name, value in named.items()
         if value is not None
     }

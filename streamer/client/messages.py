@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from streamer.client.delivery import Delivery
 from streamer.client.message import Message
-from streamer.client.verdicts import bounds_of, printable
+from streamer.client.verdicts import bounds_of, reason_of
 from streamer.errors import StreamerError
 from streamer.groups.ranges import pairs
 from streamer.wire.frames import Verb
@@ -144,8 +144,7 @@ class Shelf:
             opened = Opened(delivery, ordered=ordered, keyed=keyed)
         except StreamerError as error:
             # There is no handler that this could be raised in: it is told for one.
-            reason = printable(f"{type(error).__name__}: {error}")
-            delivery.settle(Verb.NACK, delivery.left_bounds(), reason)
+            delivery.settle(Verb.NACK, delivery.left_bounds(), reason_of(error))
             return
         self._opened[delivery] = opened
         self._first = self._first or opened

@@ -3,12 +3,17 @@ them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
+
 from streamer.wire.frames import Verb
 
-__all__ = ["bounds_of", "printable", "verdict"]
+__all__ = ["bounds_of", "printable", "reason_of", "verdict"]
 
 #: What is told of an exception; the daemon keeps it with the record.
 _REASON_CHARS_MAX = 500
+#: Of a group of exceptions; there is no room for more.
+_LEAVES_MAX = 20
 
 
 def verdict(error: BaseException | None, bounds: list[int]) -> tuple[Verb, list[int], str]:
@@ -16,11 +21,27 @@ def verdict(error: BaseException | None, bounds: list[int]) -> tuple[Verb, list[
     if error is None:
         return Verb.ACK, bounds, ""
     if isinstance(error, Exception):
-        return Verb.NACK, bounds, printable(f"{type(error).__name__}: {_text(error)}")
+        return Verb.NACK, bounds, reason_of(error)
     return Verb.RELEASE, bounds, ""
 
 
-def _text(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What is told of an exception; of a group, what is told of those in it."""
+    texts = [
+        f"{type(each).__name__}: {_text(each)}" for each in islice(_leaves(error), _LEAVES_MAX)
+    ]
+    return printable("; ".join(texts))
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
+
+
+def _text(error: BaseException) -> str:
     try:
         return str(error)
     except Exception as also:

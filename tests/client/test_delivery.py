@@ -115,7 +115,7 @@ async def test_a_dictionary_is_fetched_once_for_all_tasks(daemon, client, peer) 
         for _ in range(3):
             peer.lease(records=[Record(value) for value in values[:3]], dictionary_id=number)
     assert sorted(found) == list(range(9))
-    assert asked == ["dictionary_get"]
+    assert asked.count("dictionary_get") == 1
 
 
 async def test_a_dictionary_that_is_not_there(daemon, client, peer) -> None:

@@ -111,6 +111,35 @@ async def test_it_ends_by_a_cancellation_among_several_tasks() -> None:
     assert set(found.values()) == {1}
 
 
+@pytest.mark.parametrize("error", [SystemExit(0), ValueError("mine")])
+async def test_it_is_left_in_order_and_then_the_program_ends(error) -> None:
+    async with open_site() as site:
+        await fill(site)
+        caught: BaseException | None = None
+        try:
+            async with site.client() as client:
+                async with client.consumer("s", "g") as consumer:
+                    async for _ in consumer.messages():
+                        break
+                raise error
+        except BaseException as raised:
+            caught = raised
+        assert caught is error
+        found = await attempts(site, "shared")
+    assert found == dict.fromkeys(range(RECORDS), 1)
+
+
+async def test_it_is_cancelled_while_it_leaves() -> None:
+    async with open_site() as site:
+        await fill(site)
+        with trio.CancelScope() as scope:
+            async with site.client() as client, client.consumer("s", "g") as consumer:
+                async with await anext(consumer):
+                    scope.cancel()
+        found = await attempts(site, "shared")
+    assert found == dict.fromkeys(range(10, RECORDS), 1)
+
+
 # ------------------------------------------------------------------------------------- Ctrl-C
 
 

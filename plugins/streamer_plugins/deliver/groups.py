@@ -30,19 +30,17 @@ from streamer import (
     setting,
 )
 from streamer.groups.group import Group, Member
-from streamer.groups.journal import Entry, Known, KnownGroup, KnownProgress, done_entries
-from streamer.groups.ledger import Ledger
-from streamer.groups.progress import Progress
+from streamer.groups.journal import Entry, Known, KnownGroup
 from streamer.groups.schedules import Schedules
 from streamer.groups.settings import GroupSettings, check_group_name
 from streamer.limits import OFFSET_MAX, STREAM_NAME_CHARS_MAX
 from streamer_plugins.deliver import letterbox
-from streamer_plugins.deliver.delayed import SUFFIX as DELAYED
-from streamer_plugins.deliver.delayed import Delayed
+from streamer_plugins.deliver.companions import HOLD, NAMES, Companions
+from streamer_plugins.deliver.figures import Figures
 from streamer_plugins.deliver.journal import STREAM, Journal
-from streamer_plugins.deliver.letterbox import Letterbox
 from streamer_plugins.deliver.membership import MemberOptions, Membership
 from streamer_plugins.deliver.moves import BACKLOG_MAX, Moves
+from streamer_plugins.deliver.news import News, progress_entries
 from streamer_plugins.deliver.pump import Pump
 from streamer_plugins.deliver.timetable import Timetable
 from streamer_plugins.deliver.verbs import answer, glance
@@ -54,10 +52,8 @@ _MOVES_S = 5.0
 _START_S = 5.0
 #: Tokens: the start of the daemon above, what it has handed out below.
 _TOKEN_BITS = 43
-#: Names of progresses that are no group of anybody's.
-_OWN_DEAD, _OWN_DELAYED, _OWN_MOVES = "$dead", "$delayed", "$moves"
-#: In the settings of the daemon's own streams: who holds them.
-_OWN_HOLD = "$streamer"
+#: Holds what moves under way still read.
+_MOVES = "$moves"
 #: What the names of the daemon's own streams begin with.
 _OWN_PREFIX = "__"
 
@@ -87,23 +83,21 @@ class Deliver:
         self.config = config
         self.context = context
         self.pumps: dict[tuple[str, str], Pump] = {}
-        self.letterboxes: dict[str, Letterbox] = {}
-        self.delayed: dict[str, Delayed] = {}
         self.members: dict[int, Membership] = {}
         #: Groups of streams that could not be opened.
         self._parked: list[KnownGroup] = []
         self._numbers = 0
         self._member_numbers = 0
         self._token = 0
-        self._dirty: dict[tuple[int, int], tuple[Pump | None, Progress]] = {}
-        #: The ledgers with something that waits for a time.
-        self._timed: dict[Ledger, Pump] = {}
+        self._figures: dict[Pump, Figures] = {}
         self._scopes: dict[int, trio.CancelScope] = {}
         self._closing = trio.Event()
         self._making = trio.Lock()
         self._nursery: trio.Nursery
         self.journal: Journal
         self.moves: Moves
+        self.news: News
+        self.companions: Companions
         self.timetable: Timetable
 
     # -------------------------------------------------------------------------------- lifetime
@@ -114,16 +108,25 @@ class Deliver:
         self.journal = Journal(
             context,
             own,
-            collect=self._collect,
+            collect=lambda: self.news.collect(),
             committed=self._committed,
             snapshot=self._snapshot,
         )
-        own.holders[_OWN_HOLD] = lambda _: self.journal.floor
+        own.holders[HOLD] = lambda _: self.journal.floor
         known = await self.journal.load()
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self.moves = Moves(context, nursery, self.journal.touch)
+                self.news = News(context, self.journal, self.moves)
+                self.companions = Companions(
+                    context,
+                    nursery,
+                    self.journal,
+                    self.moves,
+                    new_number=self._new_number,
+                    entries_max=self.config.delayed_index,
+                )
                 nursery.start_soon(self.journal.run)
                 nursery.start_soon(self._tick)
                 await self._take_over(known)
@@ -158,9 +161,8 @@ class Deliver:
             }
             # Until somebody knows better, retention keeps all.
             pump.stream.holders.pop(pump.group.name, None)
-            self._forget_stats(pump)
-        for delayed in self.delayed.values():
-            delayed.close()
+            self._figures.pop(pump).forget()
+        self.companions.close()
 
     async def _take_over(self, known: Known) -> None:
         """Begin where the journal ends."""
@@ -193,14 +195,14 @@ class Deliver:
             raise PipelineDown(f"the journal of groups took nothing within {_START_S:g} s")
         with trio.move_on_after(_MOVES_S):
             await self.moves.settled()
-        context.streams.opened = self._stream_opened
+        context.streams.opened = self.companions.opened
         for stream in context.streams.all():
-            self._stream_opened(stream)
+            self.companions.opened(stream)
 
     def _load_group(self, known: KnownGroup) -> None:
         stream = self.context.streams.get(known.stream)
-        if known.name in (_OWN_DEAD, _OWN_DELAYED):
-            self._open_own(stream, known.name, known.number, known.partition(0))
+        if known.name in NAMES:
+            self.companions.load(stream, known.name, known.number, known.partition(0))
             return
         pump = self._open_group(
             stream, known.name, known.settings, known.number, [0] * len(stream.partitions)
@@ -220,7 +222,7 @@ class Deliver:
             ledger = pump.group.new_ledger(number, cursor, now)
             ledger.load(done, failed, now, now_us)
             pump.group.ledgers[number] = ledger
-            self._timed[ledger] = pump
+            self.news.timed[ledger] = pump
 
     # ---------------------------------------------------------------------------------- groups
 
@@ -266,8 +268,7 @@ class Deliver:
                 each.high_water if settings.start == "latest" else each.log.first_offset
                 for each in found.partitions
             ]
-            self._numbers += 1
-            pump = self._open_group(found, group, settings, self._numbers, cursors)
+            pump = self._open_group(found, group, settings, self._new_number(), cursors)
             self.journal.add(
                 self._entry(pump), *(["at", pump.number, n, at] for n, at in enumerate(cursors))
             )
@@ -313,14 +314,14 @@ class Deliver:
             stream,
             self.context,
             next_token=self._next_token,
-            changed=self.news_of,
-            timed=self._timed,
+            changed=self.news.note,
+            timed=self.news.timed,
         )
         self.pumps[stream.name, name] = pump
         stream.holders[name] = lambda partition: group.ledgers[partition].cursor
         # What died is read from here when it is moved, whoever the config says holds it.
-        stream.holders[_OWN_MOVES] = partial(self._moved_from, stream.name)
-        self._show_stats(pump)
+        stream.holders[_MOVES] = partial(self._moved_from, stream.name)
+        self._figures[pump] = Figures(pump, self.context)
         scope = self._scopes[number] = trio.CancelScope()
         self._nursery.start_soon(_run_in_scope, scope, pump.run)
         return pump
@@ -328,6 +329,11 @@ class Deliver:
     def _moved_from(self, stream: str, partition: int) -> int:
         """The lowest offset that a move under way still reads."""
         return self.moves.lowest(stream, partition, OFFSET_MAX)
+
+    def _new_number(self) -> int:
+        """Of a group in the journal; none is given twice."""
+        self._numbers += 1
+        return self._numbers
 
     def _next_token(self) -> int:
         self._token += 1
@@ -342,9 +348,9 @@ class Deliver:
         pump.stream.holders.pop(group.name, None)
         pump.close()
         self._scopes.pop(pump.number).cancel()
-        self._forget_stats(pump)
+        self._figures.pop(pump).forget()
         for ledger in group.ledgers:
-            self._dirty.pop((pump.number, ledger.number), None)
+            self.news.forget(ledger)
         self.journal.add(["gone", pump.number])
         await self.journal.durable()
 
@@ -359,8 +365,8 @@ class Deliver:
             raise UnknownGroup(f"group {group.name!r} was deleted")
         for number, offset in offsets.items():
             old = group.ledgers[number]
-            self.journal.add(*self._news(pump.number, pump, old))
-            self._dirty.pop((pump.number, number), None)
+            self.journal.add(*self.news.of(pump, old))
+            self.news.forget(old)
             self.moves.forget(pump.number, number)
             old.recall()
             fresh = group.new_ledger(number, offset, trio.current_time())
@@ -438,50 +444,6 @@ class Deliver:
     async def ask(self, verb: str, args: dict[str, Any]) -> Any:
         return await answer(self, verb, args)
 
-    # ------------------------------------------------------------------------------------- news
-
-    def news_of(self, pump: Pump, ledger: Ledger) -> None:
-        """A ledger has news for the journal. What has died of it is a move from here on."""
-        self._bury(pump, ledger)
-        self._timed[ledger] = pump
-        self._dirty[pump.number, ledger.number] = (pump, ledger)
-        self.journal.touch()
-
-    def _collect(self) -> list[Entry]:
-        dirty, self._dirty = self._dirty, {}
-        entries: list[Entry] = []
-        for (number, _), (pump, progress) in dirty.items():
-            entries += self._news(number, pump, progress)
-        # What died stands among the moves, and both in one commit.
-        return self.moves.take_news() + entries
-
-    def _news(self, number: int, pump: Pump | None, progress: Progress) -> list[Entry]:
-        retries: list[list[Any]] = []
-        partition = 0
-        if pump is not None and isinstance(progress, Ledger):
-            partition = progress.number
-            retries = progress.take_retry_news()
-        bounds = progress.take_news()
-        if pump is not None and pump.stream.partitions[partition].in_memory:
-            # Gone with the daemon, as its records are.
-            return []
-        return list(done_entries(number, partition, bounds, retries))
-
-    def _bury(self, pump: Pump, ledger: Ledger) -> None:
-        group = pump.group
-        for dead in ledger.take_dead():
-            facts = {
-                "reason": dead.reason,
-                "group": group.name,
-                "attempts": dead.attempts,
-                "error": dead.error,
-                "first_us": dead.since_us,
-                "last_us": self.context.now_us(),
-            }
-            source = (group.stream, ledger.number, dead.first, dead.end)
-            where = (f"{group.stream}{letterbox.SUFFIX}", 0)
-            self.moves.add(where, "dead", pump.number, source, facts)
-
     def _committed(self) -> None:
         self.moves.durable()
         for pump in self.pumps.values():
@@ -493,19 +455,12 @@ class Deliver:
         for pump in self.pumps.values():
             yield self._entry(pump)
             for ledger in pump.group.ledgers:
-                yield from _progress_entries(pump.number, ledger.number, ledger)
+                yield from progress_entries(pump.number, ledger.number, ledger)
         for parked in self._parked:
             yield parked.to_entry()
             for number, progress in parked.partitions.items():
-                yield from _progress_entries(parked.number, number, progress)
-        companions: list[Letterbox | Delayed] = [
-            *self.letterboxes.values(),
-            *self.delayed.values(),
-        ]
-        for own in companions:
-            name = _OWN_DEAD if isinstance(own, Letterbox) else _OWN_DELAYED
-            yield ["group", own.number, own.stream.name, name, GroupSettings().to_plain(), False]
-            yield from _progress_entries(own.number, 0, own.progress)
+                yield from progress_entries(parked.number, number, progress)
+        yield from self.companions.snapshot()
         yield from self.moves.snapshot()
         yield from self.timetable.snapshot()
 
@@ -515,15 +470,7 @@ class Deliver:
         """Let leases run out, and retries come due."""
         while True:
             await trio.sleep(_TICK_S)
-            now, now_us = trio.current_time(), self.context.now_us()
-            leases = 0
-            for ledger, pump in list(self._timed.items()):
-                leases += len(ledger.leases)
-                while ledger.timers and self._expire(pump, ledger, now, now_us):
-                    await trio.lowlevel.checkpoint()
-                if not ledger.timers:
-                    del self._timed[ledger]
-            full = leases >= self.config.leases_max
+            full = await self.news.expire() >= self.config.leases_max
             for pump in self.pumps.values():
                 dead = f"{pump.group.stream}{letterbox.SUFFIX}"
                 held = full or self.moves.backlog(dead) > BACKLOG_MAX
@@ -532,54 +479,8 @@ class Deliver:
                 pump.held = held
                 if pump.faults:
                     pump.wake()
-            self.journal.give_up(now)
-
-    def _expire(self, pump: Pump, ledger: Ledger, now: float, now_us: int) -> bool:
-        """Look after timers of one partition; whether any had come to its time."""
-        if pump.group.ledgers[ledger.number] is not ledger:
-            # A seek has put another one in its place, or the group is gone.
-            return False
-        before = ledger.timers
-        # One that runs out waits for another try: there are as many timers then.
-        if not pump.group.expire(ledger, now, now_us) and ledger.timers == before:
-            return False
-        self.news_of(pump, ledger)
-        pump.wake()
-        return True
-
-    # ------------------------------------------------------------------------ companion streams
-
-    def _stream_opened(self, stream: Stream) -> None:
-        """A stream is there: those of our own are looked after from now on."""
-        name = stream.name
-        if name.endswith(letterbox.SUFFIX) and name not in self.letterboxes:
-            self._new_own(stream, _OWN_DEAD)
-        elif name.endswith(DELAYED) and name not in self.delayed:
-            self._new_own(stream, _OWN_DELAYED)
-
-    def _new_own(self, stream: Stream, name: str) -> None:
-        self._numbers += 1
-        settings = GroupSettings().to_plain()
-        self.journal.add(["group", self._numbers, stream.name, name, settings, False])
-        self._open_own(stream, name, self._numbers, Progress())
-
-    def _open_own(self, stream: Stream, name: str, number: int, known: Progress) -> None:
-        progress = Progress(known.cursor)
-        progress.done = known.done.copy()
-        stream.holders[_OWN_HOLD] = lambda _: self._needed(stream.name, progress)
-        if name == _OWN_DEAD:
-            self.letterboxes[stream.name] = Letterbox(
-                number, stream, progress, self.context, self.journal, self.moves
-            )
-            return
-        delayed = self.delayed[stream.name] = Delayed(
-            number, stream, progress, self.context, self.moves, self.config.delayed_index
-        )
-        self._nursery.start_soon(delayed.run)
-
-    def _needed(self, stream: str, progress: Progress) -> int:
-        """The lowest offset of a companion stream that is still to be read."""
-        return min(progress.cursor, self.moves.lowest(stream, 0, progress.cursor))
+                self._figures[pump].update()
+            self.journal.give_up(trio.current_time())
 
     # -------------------------------------------------------------------------------- for people
 
@@ -594,36 +495,8 @@ class Deliver:
                 )
         return found
 
-    def _show_stats(self, pump: Pump) -> None:
-        group = pump.group
-
-        def gauge(name: str, help: str, read: Callable[[], float]) -> None:
-            stats = self.context.stats
-            stats.gauge(f"group_{name}", help, read, stream=group.stream, group=group.name)
-
-        gauge("in_flight", "records out to members", lambda: _sum(pump, "in_flight"))
-        gauge("retrying", "records that failed and come again", lambda: _sum(pump, "retrying"))
-        gauge("oldest_lease_s", "age of what is out for longest, in seconds", pump.oldest_lease_s)
-        gauge("lag", "records that are not done", lambda: sum(pump.lags()))
-        gauge("members", "members", lambda: len(group.members))
-        for name, help in _COUNTS.items():
-            gauge(name, help, partial(getattr, group.counts, name))
-
     def varz(self) -> Any:
         return [glance(pump) for _, pump in sorted(self.pumps.items())]
-
-    def _forget_stats(self, pump: Pump) -> None:
-        self.context.stats.remove(stream=pump.group.stream, group=pump.group.name)
-
-
-_COUNTS = {
-    "delivered": "records handed out, since the start of the daemon",
-    "redelivered": "of those, again",
-    "acked": "records acked",
-    "failed": "attempts that failed: nack, time run out, session lost",
-    "dead": "records that went to the dead letters",
-    "late": "settles of what was not held any more",
-}
 
 
 def _check_stream(name: str) -> None:
@@ -645,16 +518,6 @@ def _check_stream(name: str) -> None:
 async def _run_in_scope(scope: trio.CancelScope, run: Callable[[], Any]) -> None:
     with scope:
         await run()
-
-
-def _sum(pump: Pump, name: str) -> int:
-    return sum(getattr(ledger, name) for ledger in pump.group.ledgers)
-
-
-def _progress_entries(number: int, partition: int, progress: Progress) -> Iterable[Entry]:
-    yield ["at", number, partition, progress.cursor]
-    failed = progress.unfinished() if isinstance(progress, Ledger | KnownProgress) else []
-    yield from done_entries(number, partition, progress.done.bounds, failed)
 
 
 def make(config: GroupsConfig, context: DeliverContext) -> Deliver:

@@ -104,7 +104,7 @@ class Membership:
                 else:
                     raise BadRequest(f"settle verb {verb}, known are 0 to 4")
                 changes |= verb != RELEASE
-                deliver.news_of(self.pump, ledger)
+                deliver.news.note(self.pump, ledger)
             except StreamerError as error:
                 # Of many the first ones tell: a peer that settles what is not its own by the
                 # thousand is not to have as many sentences kept for it.
@@ -129,6 +129,6 @@ class Membership:
         group.leave(self.member, trio.current_time(), deliver.context.now_us(), lost=lost)
         del self.pump.ports[self.number]
         for ledger in ledgers:
-            deliver.news_of(self.pump, ledger)
+            deliver.news.note(self.pump, ledger)
         self.pump.tell()
         self.pump.wake()

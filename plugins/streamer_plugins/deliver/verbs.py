@@ -247,7 +247,7 @@ async def _offset(deliver: Deliver, partition: Partition, start: int, value: int
 async def _dead(deliver: Deliver, args: Args) -> Any:
     deliver.context.streams.get(args["stream"])
     name = f"{args['stream']}{letterbox.SUFFIX}"
-    box = deliver.letterboxes.get(name)
+    box = deliver.companions.letterboxes.get(name)
     partitions = [] if box is None else [{"partition": 0, "ranges": box.open}]
     return {"stream": name, "partitions": partitions}
 
@@ -262,7 +262,7 @@ async def _purge(deliver: Deliver, args: Args) -> Any:
 
 def _letterbox(deliver: Deliver, args: Args) -> letterbox.Letterbox:
     deliver.context.streams.get(args["stream"])
-    box = deliver.letterboxes.get(f"{args['stream']}{letterbox.SUFFIX}")
+    box = deliver.companions.letterboxes.get(f"{args['stream']}{letterbox.SUFFIX}")
     if box is None:
         raise BadRequest(f"stream {args['stream']!r} has no dead letters")
     box.stream.partition(args["partition"])
@@ -281,7 +281,7 @@ def _bounds(args: Args) -> list[int]:
 
 
 async def _delayed(deliver: Deliver, args: Args) -> Any:
-    found = deliver.delayed.get(f"{args['stream']}{delayed.SUFFIX}")
+    found = deliver.companions.delayed.get(f"{args['stream']}{delayed.SUFFIX}")
     if found is None:
         # The stream itself may be made by the first record that comes due.
         deliver.context.streams.get(args["stream"])

@@ -104,7 +104,7 @@ async def test_more_than_the_index_holds(autojump_clock: Clock) -> None:
             await put(site, *rows)
         assert (await admin(site, "delayed", stream="s"))["waiting"] == 1000
         await trio.sleep(150.0)
-        (delayed,) = site.daemon.deliver._deliverer.delayed.values()  # type: ignore
+        (delayed,) = site.daemon.deliver._deliverer.companions.delayed.values()  # type: ignore
         assert delayed.index.indexed <= 100
     async with opened(files, tree=settings) as site:
         await trio.sleep(400.0)
@@ -190,7 +190,7 @@ async def test_the_oldest_that_waits_goes_behind_the_newest(
         rows = [row(b"%d" % n, 1.0 if n % 2 else 10_000.0) for n in range(60)]
         await put(site, *rows)
         await trio.sleep(5.0)
-        found = site.daemon.deliver._deliverer.delayed["s.delayed"]  # type: ignore[union-attr]
+        found = site.daemon.deliver._deliverer.companions.delayed["s.delayed"]  # type: ignore[union-attr]
         assert len(found.progress.done) <= 6
         assert found.progress.cursor > 30
         assert (await admin(site, "delayed", stream="s"))["waiting"] == 30

@@ -198,9 +198,9 @@ def state_of(site: Site) -> Any:
                 # Pieces may be cut in other ways, and what was given back is a suspect again.
                 rest = (failures, since_us)
                 found |= {(stream, name, offset): rest for offset in range(first, end)}
-    for name, box in deliver.letterboxes.items():
+    for name, box in deliver.companions.letterboxes.items():
         found[name] = box.open
-    for name, delayed in deliver.delayed.items():
+    for name, delayed in deliver.companions.delayed.items():
         found[name] = (delayed.progress.cursor, delayed.progress.done.bounds)
     found["schedules"] = [schedule.to_plain() for schedule in deliver.timetable.schedules]
     return found
