@@ -160,7 +160,12 @@ class Delayed:
             if offset not in found:
                 near = {at for at in offsets if offset <= at < offset + _MOVED_AT_ONCE}
                 found |= await records_at(
-                    self.stream, 0, offset, max(near) + 1, self.context.limits
+                    self.stream,
+                    0,
+                    offset,
+                    max(near) + 1,
+                    self.context.limits,
+                    self._moves.pieces,
                 )
         return found
 

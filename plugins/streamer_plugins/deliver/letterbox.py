@@ -70,7 +70,9 @@ class Letterbox:
         # Read first: between looking what is open and taking it nothing may come.
         found: dict[int, Record] = {}
         for first, end in self._chosen(bounds):
-            found |= await records_at(self.stream, 0, first, end, self._context.limits)
+            found |= await records_at(
+                self.stream, 0, first, end, self._context.limits, self._moves.pieces
+            )
         redriven = 0
         for first, end in self._chosen(bounds):
             for offset in range(first, end):

@@ -41,7 +41,7 @@ from streamer.groups.letters import (
     revive,
 )
 from streamer.groups.ranges import Ranges
-from streamer_plugins.deliver.source import records_at
+from streamer_plugins.deliver.source import Pieces, records_at
 
 #: Records of one append, and of moves that may be under way before others have to wait.
 _RECORDS_MAX = 500
@@ -87,6 +87,7 @@ class Moves:
         self._idle = trio.lowlevel.ParkingLot()
         self._moved = context.stats.counter("groups_moved", "records moved between streams")
         self._codec = Codec(limits=context.limits)
+        self.pieces = Pieces()
 
     # ---------------------------------------------------------------------------------- deciding
 
@@ -374,7 +375,9 @@ class Moves:
         while ranges:
             first = ranges.bounds[0]
             near = ranges.overlap(first, first + _NEAR)
-            records = await records_at(stream, place[1], first, near[-1], self._context.limits)
+            records = await records_at(
+                stream, place[1], first, near[-1], self._context.limits, self.pieces
+            )
             found |= {at: each for at, each in records.items() if at in ranges}
             ranges.remove(first, near[-1])
         return found

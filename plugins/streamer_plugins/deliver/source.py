@@ -38,6 +38,10 @@ _READ_BYTES = 256 * 1024
 _INLINE_BYTES = 512 * 1024
 #: Smaller ones are sent whole, however little of them is meant.
 _WHOLE_BYTES = 4096
+#: Of decoded batches that are kept: together, and however small they are.
+_KEPT_BYTES, _KEPT_PIECES = 16 * 1024 * 1024, 16
+#: What a decoded record takes besides its bytes.
+_RECORD_BYTES = 256
 
 
 class Piece:
@@ -53,6 +57,11 @@ class Piece:
     @property
     def nbytes(self) -> int:
         return self.header.length
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes when decoded, about."""
+        return self.header.raw_length + _RECORD_BYTES * self.header.count
 
     async def decode(self, stream: Stream, limits: BatchLimits) -> list[Record]:
         """Its records.
@@ -150,8 +159,30 @@ class Source:
         self._pieces.clear()
 
 
+class Pieces:
+    """The batches that records were last taken from, decoded: where they leave one by one, each
+    would cost the decompression of its whole batch."""
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[Partition, Piece]] = deque()
+        self._bytes = 0
+
+    def find(self, partition: Partition, offset: int) -> Piece | None:
+        for of, piece in self._kept:
+            if of is partition and piece.first <= offset < piece.end:
+                return piece
+        return None
+
+    def keep(self, partition: Partition, piece: Piece) -> None:
+        """The oldest leave when there are too many."""
+        self._kept.append((partition, piece))
+        self._bytes += piece.memory_bytes
+        while self._bytes > _KEPT_BYTES or len(self._kept) > _KEPT_PIECES:
+            self._bytes -= self._kept.popleft()[1].memory_bytes
+
+
 async def records_at(
-    stream: Stream, partition: int, first: int, end: int, limits: BatchLimits
+    stream: Stream, partition: int, first: int, end: int, limits: BatchLimits, pieces: Pieces
 ) -> dict[int, Record]:
     """Records by their offsets; those that are not there any more, or damaged, are left out.
 
@@ -163,9 +194,13 @@ async def records_at(
     offset = first
     while offset < end:
         try:
-            piece = await source.piece_at(offset)
+            piece = pieces.find(source.partition, offset)
             if piece is None:
-                break
+                piece = await source.piece_at(offset)
+                if piece is None:
+                    break
+                await piece.decode(stream, limits)
+                pieces.keep(source.partition, piece)
             records: Sequence[Record] = await piece.decode(stream, limits)
         except (OffsetOutOfRange, PartitionDamaged, BadBatch) as error:
             offset = max(offset + 1, _behind(error, end))
