@@ -105,6 +105,7 @@ if TYPE_CHECKING:
     from streamer.pipeline.deliver import DeliverContext as DeliverContext
     from streamer.pipeline.deliver import Deliverer as Deliverer
     from streamer.pipeline.deliver import DeliverPlugin as DeliverPlugin
+    from streamer.pipeline.deliver import Membership as Membership
     from streamer.pipeline.deliver import Port as Port
     from streamer.pipeline.partition import Partition as Partition
     from streamer.pipeline.stage import Ack as Ack
@@ -137,6 +138,7 @@ _STAGE_NAMES = {
     "DeliverPlugin": "pipeline.deliver",
     "DeliverContext": "pipeline.deliver",
     "Port": "pipeline.deliver",
+    "Membership": "pipeline.deliver",
     "Entry": "storage.partition",
     "Group": "pipeline.stage",
     "Partition": "pipeline.partition",

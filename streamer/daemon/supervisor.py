@@ -222,6 +222,8 @@ class Daemon:
 
     def _say_cut_off(self) -> None:
         """Whose drain did not end in time."""
+        if self.deliver is not None and not self.deliver.drained:
+            _log.warning("consumer groups cut off: what they decided last may not be durable")
         ended = (PipelineState.DRAINED, PipelineState.STOPPED)
         for pipeline in self.pipelines:
             if pipeline.state not in ended:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from streamer.groups.letters import MAX_DELIVERIES, TERM
 from streamer.groups.progress import Progress
 from streamer.groups.ranges import Ranges, pairs, size
 from streamer.groups.settings import GroupSettings
@@ -144,8 +145,6 @@ class Ledger(Progress):
         #: Retries by their first offset, whether due or not.
         self.retries: dict[int, Retry] = {}
         self.in_flight = 0
-        #: Records that retention took before they were done.
-        self.skipped = 0
         #: Leases that ended without their member's doing: it is to be told.
         self.lost: list[Lease] = []
         self._settings = settings
@@ -235,7 +234,7 @@ class Ledger(Progress):
         failures = lease.failures + 1
         limit = self._settings().max_deliveries
         if limit and failures >= limit:
-            self._bury(lease, bounds, "max_deliveries", failures, failure.error)
+            self._bury(lease, bounds, MAX_DELIVERIES, failures, failure.error)
             return size(bounds)
         delay_s = self._pause(failures, rng) if failure.delay_s is None else failure.delay_s
         due_us = failure.at_us + round(delay_s * 1_000_000)
@@ -250,7 +249,7 @@ class Ledger(Progress):
     def term(self, lease: Lease, bounds: Sequence[int], reason: str) -> int:
         """Records of a lease are dead at their member's word; how many."""
         count = self._cut(lease, bounds)
-        self._bury(lease, bounds, "term", lease.failures + 1, reason)
+        self._bury(lease, bounds, TERM, lease.failures + 1, reason)
         return count
 
     def release(self, lease: Lease, bounds: Sequence[int]) -> None:
@@ -354,7 +353,6 @@ class Ledger(Progress):
         """Retention has removed all below `offset`: that is done, though what is out may still be
         settled; how many records were not done before."""
         lost = self.finish(self.cursor, offset) if offset > self.cursor else 0
-        self.skipped += lost
         for first in [first for first in self.retries if first < offset]:
             retry = self.retries.pop(first)
             if retry.end > offset:

@@ -44,12 +44,3 @@ class Progress:
         """The bounds of what was done since they were last taken."""
         news, self._news = self._news, Ranges()
         return news.bounds
-
-    def give_back(self, news: list[int]) -> None:
-        """The journal could not take these: they are news again."""
-        for first, end in zip(news[::2], news[1::2], strict=True):
-            self._news.add(first, end)
-
-    @property
-    def has_news(self) -> bool:
-        return bool(self._news)

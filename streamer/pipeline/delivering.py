@@ -28,6 +28,8 @@ class Delivering:
 
     make: Callable[[], Deliverer]
     last_error: str | None = None
+    #: It was closed, and has come to its end.
+    drained: bool = False
     _deliverer: Deliverer | None = None
     _closing: trio.Event = attrs.Factory(trio.Event)
     #: The first attempt has come to something.
@@ -60,6 +62,7 @@ class Delivering:
             with trio.move_on_after(pause_s):
                 await self._closing.wait()
             pause_s = min(2 * pause_s, _BACKOFF_MAX_S)
+        self.drained = True
 
     async def _run_once(self) -> None:
         deliverer = self.make()

@@ -163,7 +163,7 @@ def test_retention_takes_what_was_not_done() -> None:
     member = kit.join()
     kit.ledger.ack(held(kit.give(member, 10)), [2, 4, 7, 9])
     assert kit.ledger.skip_to(8) == 8 - 3
-    assert (kit.ledger.cursor, kit.ledger.skipped) == (9, 5)
+    assert kit.ledger.cursor == 9
     assert kit.ledger.skip_to(5) == 0
     assert kit.ledger.take_news() == [0, 9]
 
@@ -216,7 +216,7 @@ def test_a_start_goes_on_from_what_the_journal_has() -> None:
     kit.ledger.load([6, 8], retries, kit.now, now_us)
     member = kit.join()
     assert (kit.ledger.cursor, kit.ledger.done.bounds) == (3, [6, 8])
-    assert not kit.ledger.has_news
+    assert kit.ledger.take_news() == []
     assert [kit.give(member), kit.give(member), kit.give(member)] == [
         *kit.ledger.leases.values(),
         None,

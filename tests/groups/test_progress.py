@@ -29,21 +29,16 @@ def test_what_was_done_before_does_not_count_again() -> None:
     assert progress.cursor == 14
 
 
-def test_news_are_taken_once_and_can_be_given_back() -> None:
+def test_news_are_taken_once() -> None:
     progress = Progress()
-    assert not progress.has_news
     progress.finish(0, 3)
     progress.finish(5, 6)
-    news = progress.take_news()
-    assert news == [0, 3, 5, 6]
-    assert not progress.has_news
-    progress.finish(3, 4)
-    progress.give_back(news)
-    assert progress.take_news() == [0, 4, 5, 6]
+    assert progress.take_news() == [0, 3, 5, 6]
+    assert progress.take_news() == []
 
 
 def test_what_the_journal_knows_is_no_news() -> None:
     progress = Progress()
     assert progress.finish(0, 3, told=True) == 3
     assert progress.cursor == 3
-    assert not progress.has_news
+    assert progress.take_news() == []

@@ -260,7 +260,7 @@ async def test_a_stream_in_memory(autojump_clock: Clock) -> None:
         await trio.sleep(1.0)
         assert await values_in(site, "m.dead") == [b"%d" % number for number in range(5, 10)]
         (ledger,) = site.daemon.deliver._deliverer.pumps["m", "g"].group.ledgers  # type: ignore
-        assert not ledger.has_news
+        assert ledger.take_news() == []
         assert ledger.take_retry_news() == []
         assert ledger.take_dead() == []
     async with opened(files, tree=settings) as site:
