@@ -272,9 +272,10 @@ class _Case:
         if death.attempts != limit:
             yield f"dead after {death.attempts} attempts, allowed are {limit}: {death}"
         begun = {handling.attempt for handling in handlings}
-        # The first attempt may be lost with its consumer before it begins; from then on it is
-        # handed out alone, so there is nobody else to be killed by.
-        if len(begun) < limit - 1:
+        # A first attempt, or one after a nack, may be lost with its consumer before it begins; the
+        # next one is handed out alone, so there is nobody else to be killed by.
+        lost = [attempt for attempt in range(1, limit + 1) if attempt not in begun]
+        if any(after - before == 1 for before, after in itertools.pairwise(lost)):
             yield f"dead, but begun in attempts {sorted(begun)} only: {entry}, {death}"
         last = handlings[-1] if handlings else None
         said = last is not None and last.answer == "ok" and last.attempt == limit
