@@ -230,6 +230,14 @@ class _Case:
         ):
             # It had lost that before it died.
             return False
+        if self.settings.mode == "ordered" and any(
+            (each.partition, each.answer != "ok") == (first.partition, True)
+            and each.offset < first.offset
+            for each in life.handlings
+        ):
+            # The daemon may not have heard of the ack before it: then that one has failed, and what
+            # stands behind it goes back uncounted.
+            return False
         since = first.begin - STALE_S
         return not any(since <= at <= again.begin for at in self.history.daemon_kills)
 
