@@ -238,7 +238,7 @@ class _Case:
             # The daemon may not have heard of the ack before it: then that one has failed, and what
             # stands behind it goes back uncounted.
             return False
-        since = first.begin - STALE_S
+        since = self._held_since[first.token] - STALE_S
         return not any(since <= at <= again.begin for at in self.history.daemon_kills)
 
     def deaths(self) -> Iterator[str]:
