@@ -26,16 +26,12 @@ from streamer.batch import Codec
 from streamer.client.consumer_settings import ConsumerSettings, ConsumerStatistics, times_of
 from streamer.client.delivery import Delivery
 from streamer.client.holding import Holding
+from streamer.client.joining import Joining
 from streamer.client.link import Link
 from streamer.client.message import Message
 from streamer.client.messages import TURN_S, Messages
-from streamer.client.requests import Request, fresh
-from streamer.errors import (
-    ConnectionFailed,
-    RemoteProtocolError,
-    StreamerError,
-    TimedOut,
-)
+from streamer.client.requests import fresh
+from streamer.errors import ConnectionFailed, RemoteProtocolError, StreamerError, TimedOut
 from streamer.wire import frames
 from streamer.wire.frames import Frame
 
@@ -52,28 +48,6 @@ _RENEW_S_MIN = 0.01
 #: For the answers to what was settled, on leaving: as usual, and after an error.
 _FLUSH_S = 10.0
 _FLUSH_AFTER_ERROR_S = 2.0
-
-
-class _Joining(Request):
-    """The answer to a Join frame."""
-
-    __slots__ = ("consumer", "number")
-
-    def __init__(self, consumer: Consumer, number: int) -> None:
-        self.consumer = consumer
-        self.number = number
-
-    def answered(self, frame: Frame) -> None:
-        self.consumer.joined(self.number, frame)
-
-    def refused(self, error: StreamerError) -> None:
-        self.consumer.not_joined(self.number, error)
-
-    def lost(self) -> None:
-        """The consumer joins again by itself."""
-
-    def accused(self, error: StreamerError) -> None:
-        self.consumer.accused(self.number, error)
 
 
 class Consumer:
@@ -243,7 +217,7 @@ class Consumer:
         frame = frames.Join(
             self._link.next_number(), self._number, self.stream, self.group, self._options
         )
-        self._link.open_membership(self, _Joining(self, self._number), frame)
+        self._link.open_membership(self, Joining(self, self._number), frame)
 
     def _renew(self) -> None:
         """Prolong all that is held, and come again; a timer calls this."""
@@ -254,6 +228,7 @@ class Consumer:
             return
         self._renew_at = now + self._renew_s
         self._link.timers.at(self._renew_at, self._renew)
+        self._holding.forget_lost(now - 2 * self._old_s)
         if self._number:
             self._holding.give_back_old(now - self._old_s)
             self._settling.extend_all(list(self._holding.held.values()))

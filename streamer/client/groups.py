@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import attrs
 
 from streamer.client.admin import Admin
-from streamer.client.consumer_settings import check_names, plain_backoffs
+from streamer.client.consumer_settings import plain_backoffs
 from streamer.client.dead_letters import DeadLetter, portions
 from streamer.client.reader import Position, start_of
 

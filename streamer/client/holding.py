@@ -173,6 +173,15 @@ class Holding:
             if rest:
                 delivery.settle(Verb.RELEASE, rest)
 
+    def forget_lost(self, since: float) -> None:
+        """Wait no more for handlers of what came until `since` (trio's clock), and was lost: longer
+        than a lease may last, nobody is kept out for them, nor may they pile up."""
+        old = [delivery for delivery in self._running if delivery.since <= since]
+        for delivery in old:
+            del self._running[delivery]
+        if old and self._apart:
+            self._offer_apart()
+
     def give_back_old(self, since: float) -> None:
         """Release what came until `since` (trio's clock) and was not begun, before its time is
         over, which would count as an attempt: it comes again, with all of its time."""

@@ -27,9 +27,8 @@ def verdict(error: BaseException | None, bounds: list[int]) -> tuple[Verb, list[
 
 def reason_of(error: Exception) -> str:
     """What is told of an exception; of a group, what is told of those in it."""
-    texts = [
-        f"{type(each).__name__}: {_text(each)}" for each in islice(_leaves(error), _LEAVES_MAX)
-    ]
+    leaves = islice(_leaves(error), _LEAVES_MAX)
+    texts = [f"{type(each).__name__}: {_text(each)}" for each in leaves]
     return printable("; ".join(texts))
 
 

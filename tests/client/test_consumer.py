@@ -92,6 +92,30 @@ async def test_settings_that_cannot_work(client, peer, settings) -> None:
     assert not peer.joins
 
 
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"backoff_s": 5}, "backoff_s is 5, it must be a sequence of pauses in seconds"),
+        ({"backoff_s": "1,2"}, "backoff_s is '1,2', it must be a sequence"),
+        ({"backoff_s": [1, "2"]}, "backoff_s has '2', it must be pauses in seconds"),
+        ({"backoff_s": [True]}, "backoff_s has True"),
+        ({"group": 5}, "name of a group is 5, it must be text"),
+        ({"group": ""}, "group name '' of 0 characters"),
+        ({"group": "a\x1b"}, "that can be printed"),
+        ({"stream": None}, "name of a stream is None, it must be text"),
+        ({"name": "\x1b[31m"}, "it must be text that can be printed"),
+        ({"name": 5}, "name is 5, it must be text"),
+        ({"name": "n" * 201}, "name of 201 characters, allowed are 200"),
+    ],
+)
+async def test_what_cannot_be_is_said_before_it_is_asked(client, peer, settings, text) -> None:
+    with pytest.raises(BadRequest) as caught:
+        async with client.consumer(**{"stream": "s", "group": "g", **settings}):
+            raise AssertionError("not joined")
+    assert text in str(caught.value)
+    assert not peer.joins
+
+
 @pytest.mark.parametrize("wait_s", ["soon", 0, -1.0, None])
 async def test_an_answer_that_says_nothing_ends_the_connection(client, peer, wait_s) -> None:
     peer.settings = {"ack_wait_s": wait_s}
@@ -368,6 +392,28 @@ async def test_what_waits_for_long_in_an_ordered_partition(client, peer) -> None
         peer.lease(1)
         async with await anext(messages) as message:
             assert message.offset == 9
+
+
+async def test_what_is_on_its_way_waits_for_what_waited_for_long(client, peer) -> None:
+    peer.settings.update(mode="ordered", lease_max_s=20.0)
+    async with client.consumer("s", "g") as consumer:
+        peer.lease(1)
+        peer.lease(1)
+        async with await anext(consumer):
+            await trio.sleep(9)
+            peer.hold = True
+            await trio.sleep(2)
+            assert peer.verbs() == [("release", [1])]
+            peer.lease(1)
+        with trio.move_on_after(1) as scope:
+            await anext(consumer)
+        assert scope.cancelled_caught
+        peer.revoke(peer.tokens, lost=True)
+        peer.hold = False
+        peer.release()
+        peer.lease(1)
+        async with await anext(consumer) as delivery:
+            assert delivery.offsets == [3]
 
 
 async def test_what_waits_for_long_behind_its_key(client, peer) -> None:
@@ -830,30 +876,45 @@ async def test_keys_of_lost_messages_wait_one_by_one(daemon, client, peer) -> No
         assert (await anext(messages)).key == b"a"
 
 
-async def test_what_waits_for_a_lost_key_can_be_given_back(daemon, client, peer) -> None:
+@pytest.mark.parametrize("how", ["revoked", "old", "lost", "taken"])
+async def test_what_waits_for_a_lost_key_can_go(daemon, client, peer, how) -> None:
     peer.settings.update(order="key", lease_max_s=20.0)
     async with client.consumer("s", "g") as consumer:
         peer.lease(records=keyed(b"a"))
-        lost = await anext(consumer)
-        daemon.drop()
-        await trio.sleep(1)
-        peer.lease(records=keyed(b"a"))
-        await trio.sleep(15)
-        peer.lease(records=keyed(b"a"))
-        await idle()
-        peer.revoke(peer.tokens + 1, lost=False)
-        await idle()
-        assert peer.verbs() == [("release", [1]), ("release", [2])]
-        peer.lease(records=keyed(b"a"))
-        await idle()
-        daemon.drop()
-        await trio.sleep(1)
-        assert consumer.statistics().held == 0
-        async with lost:
-            pass
+        async with await anext(consumer):
+            daemon.drop()
+            await trio.sleep(1)
+            token = peer.lease(records=keyed(b"a"))
+            await idle()
+            if how == "revoked":
+                peer.revoke(token + 1, lost=False)
+            elif how == "taken":
+                peer.revoke(token, lost=True)
+            elif how == "lost":
+                daemon.drop()
+            await trio.sleep(15)
+            assert consumer.statistics().held == 0
         with trio.move_on_after(1) as scope:
             await anext(consumer)
         assert scope.cancelled_caught
+    assert peer.verbs() == ([("release", [1])] if how in ("revoked", "old") else [])
+
+
+async def test_a_lost_key_is_waited_for_no_longer_than_a_lease_may_last(
+    daemon, client, peer
+) -> None:
+    peer.settings.update(order="key", lease_max_s=20.0)
+    async with client.consumer("s", "g") as consumer:
+        peer.lease(records=keyed(b"a"))
+        async with await anext(consumer):
+            daemon.drop()
+            await trio.sleep(15)
+            peer.lease(records=keyed(b"a"))
+            began = trio.current_time()
+            async with await anext(consumer) as again:
+                assert again.offsets == [1]
+            assert 4 < trio.current_time() - began < 11
+            assert not consumer._holding._running
 
 
 async def test_what_has_no_key_waits_for_no_lost_one(daemon, client, peer) -> None:

@@ -96,6 +96,13 @@ async def test_making_and_changing(client, asked) -> None:
     ]
 
 
+async def test_pauses_that_are_no_sequence(client, asked) -> None:
+    for call in (client.create_group, client.edit_group):
+        with pytest.raises(BadRequest, match="backoff_s is 5, it must be a sequence"):
+            await call("s", "g", backoff_s=5)
+    assert asked == []
+
+
 async def test_seeking(client, asked) -> None:
     assert await client.seek_group("s", "g", "earliest") == {0: 5, 1: 6}
     await client.seek_group("s", "g", 17, partition=1)

@@ -133,9 +133,12 @@ async def test_it_is_cancelled_while_it_leaves() -> None:
     async with open_site() as site:
         await fill(site)
         with trio.CancelScope() as scope:
-            async with site.client() as client, client.consumer("s", "g") as consumer:
-                async with await anext(consumer):
-                    scope.cancel()
+            async with (
+                site.client() as client,
+                client.consumer("s", "g") as consumer,
+                await anext(consumer),
+            ):
+                scope.cancel()
         found = await attempts(site, "shared")
     assert found == dict.fromkeys(range(10, RECORDS), 1)
 

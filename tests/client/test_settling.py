@@ -240,14 +240,12 @@ async def test_who_waits_for_a_renewal_that_is_not_sent_waits_for_what_is_before
         consumer._settling.extend_all([taken[5]])
         async with taken[5]:
             pass
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(consumer.flush)
-            await idle()
-            peer.hold = False
-            peer.release()
-            with trio.fail_after(5):
-                while nursery.child_tasks:
-                    await trio.sleep(0.1)
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(consumer.flush)
+                await idle()
+                peer.hold = False
+                peer.release()
         assert consumer.statistics().acked == 6
 
 

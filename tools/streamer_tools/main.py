@@ -50,11 +50,11 @@ class Cli(Lazy):
             formatter.write_dl([(str(int(status)), text) for status, text in MEANINGS.items()])
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        with _closed_pipe_told():
+        with _told_before_click():
             return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _closed_pipe_told():
+        with _told_before_click():
             return super().invoke(ctx)
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
@@ -118,12 +118,15 @@ def _forget_broken_output() -> None:
 
 
 @contextlib.contextmanager
-def _closed_pipe_told() -> Iterator[None]:
-    """A broken pipe as `Told`: as an `OSError` click would leave with status 1 by itself."""
+def _told_before_click() -> Iterator[None]:
+    """What click would deal with by itself as `Told`: a broken pipe would have status 1, and an
+    interrupt would be a line without text."""
     try:
         yield
     except BrokenPipeError as error:
         raise Told(Exit.OK) from error
+    except KeyboardInterrupt as error:
+        raise Told(Exit.INTERRUPTED) from error
 
 
 @click.command(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
