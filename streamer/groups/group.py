@@ -240,10 +240,12 @@ class Group:
             )
         return lease, found
 
-    def ack(self, member: Member, token: int, bounds: list[int]) -> None:
+    def ack(self, member: Member, token: int, bounds: list[int]) -> Ledger:
+        """As what follows: the ledger that it was of. Raises LeaseLost: see `find`."""
         lease, found = self.find(member, token, bounds)
         self.counts.acked += lease.ledger.ack(lease, found)
         self._settled(lease.ledger)
+        return lease.ledger
 
     def nack(
         self,
@@ -254,28 +256,31 @@ class Group:
         reason: str,
         now: float,
         now_us: int,
-    ) -> None:
+    ) -> Ledger:
         """Raises:
         LeaseLost: see `find`. BadRequest: the delay is absurd.
         """
+        lease, found = self.find(member, token, bounds)
         if delay_us is not None and not 0 <= delay_us <= DELAY_US_MAX:
             raise BadRequest(
                 f"a delay of {delay_us / 86_400_000_000:g} days, allowed are 0 to 366 days"
             )
-        lease, found = self.find(member, token, bounds)
         delay_s = None if delay_us is None else delay_us / 1_000_000
         self._fail(lease, Failure(reason, now, now_us, delay_s), found)
+        return lease.ledger
 
-    def term(self, member: Member, token: int, bounds: list[int], reason: str) -> None:
+    def term(self, member: Member, token: int, bounds: list[int], reason: str) -> Ledger:
         lease, found = self.find(member, token, bounds)
         self.counts.dead += lease.ledger.term(lease, found, reason)
         self._settled(lease.ledger)
+        return lease.ledger
 
-    def release(self, member: Member, token: int, bounds: list[int]) -> None:
+    def release(self, member: Member, token: int, bounds: list[int]) -> Ledger:
         lease, found = self.find(member, token, bounds)
         self.counts.released += size(found)
         lease.ledger.release(lease, found)
         self._settled(lease.ledger)
+        return lease.ledger
 
     def extend(self, member: Member, token: int, now: float) -> None:
         lease, _ = self.find(member, token, [])

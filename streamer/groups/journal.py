@@ -130,8 +130,7 @@ class KnownGroup:
     partitions: dict[int, KnownProgress] = attrs.Factory(dict)
 
     def to_entry(self) -> Entry:
-        settings = self.settings.to_plain()
-        return ["group", self.number, self.stream, self.name, settings, self.paused]
+        return group_entry(self.number, self.stream, self.name, self.settings, self.paused)
 
     def partition(self, number: int) -> KnownProgress:
         return self.partitions.setdefault(number, KnownProgress())
@@ -302,6 +301,13 @@ def encode(entry: Entry) -> bytes:
     return cbor.dumps(entry)
 
 
+def group_entry(
+    number: int, stream: str, name: str, settings: GroupSettings, paused: bool
+) -> Entry:
+    """A group as it is now."""
+    return ["group", number, stream, name, settings.to_plain(), paused]
+
+
 def done_entries(
     group: int, partition: int, bounds: list[int], retries: list[list[Any]]
 ) -> Iterator[Entry]:
@@ -332,4 +338,5 @@ __all__ = [
     "Replay",
     "done_entries",
     "encode",
+    "group_entry",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import trio
 
 from streamer import DeliverContext, Stream
-from streamer.groups.journal import Entry
+from streamer.groups.journal import Entry, group_entry
 from streamer.groups.progress import Progress
 from streamer.groups.settings import GroupSettings
 from streamer_plugins.deliver import delayed, letterbox
@@ -97,4 +97,4 @@ class Companions:
 
 
 def _entry(number: int, stream: Stream, name: str) -> Entry:
-    return ["group", number, stream.name, name, GroupSettings().to_plain(), False]
+    return group_entry(number, stream.name, name, GroupSettings(), False)

@@ -23,7 +23,7 @@ from streamer.groups.delays import DelayIndex
 from streamer.groups.progress import Progress
 from streamer.groups.ranges import Ranges, pairs
 from streamer_plugins.deliver.moves import BACKLOG_MAX, Moves
-from streamer_plugins.deliver.source import Piece, pieces_of, records_at
+from streamer_plugins.deliver.source import Piece, pieces_of
 
 SUFFIX = ".delayed"
 _READ_BYTES = 512 * 1024
@@ -120,14 +120,14 @@ class Delayed:
             await trio.sleep(_SLEEP_S / 10)
             return True
         if len(self.progress.done) > _RANGES_MAX:
-            await self._put_behind()
+            self._put_behind()
         offsets = self.index.due(self.context.now_us(), _MOVED_AT_ONCE)
         if not offsets:
             return False
         try:
             target = await self.context.streams.ensure(self._target)
             # Only a key says where among several it goes.
-            found = await self._records(offsets) if len(target.partitions) > 1 else {}
+            found = await self._read(offsets) if len(target.partitions) > 1 else {}
         except BaseException:
             self.index.put_back(offsets)
             raise
@@ -140,7 +140,7 @@ class Delayed:
         self.index.done(offsets)
         return True
 
-    async def _put_behind(self) -> None:
+    def _put_behind(self) -> None:
         """Records that wait for long leave holes in what is done, and hold the log's oldest
         segments: the oldest of them are appended to this stream once more, to wait there."""
         progress, known = self.progress, self.progress.done.copy()
@@ -154,20 +154,11 @@ class Delayed:
             source = (self.stream.name, 0, offset, offset + 1)
             self._moves.add((self.stream.name, 0), "again", self.number, source, {})
 
-    async def _records(self, offsets: list[int]) -> dict[int, Record]:
-        found: dict[int, Record] = {}
-        for offset in sorted(offsets):
-            if offset not in found:
-                near = {at for at in offsets if offset <= at < offset + _MOVED_AT_ONCE}
-                found |= await records_at(
-                    self.stream,
-                    0,
-                    offset,
-                    max(near) + 1,
-                    self.context.limits,
-                    self._moves.pieces,
-                )
-        return found
+    async def _read(self, offsets: list[int]) -> dict[int, Record]:
+        wanted = Ranges()
+        for offset in offsets:
+            wanted.add(offset, offset + 1)
+        return await self._moves.read(self.stream.name, 0, wanted)
 
     def _place(self, target: Stream, record: Record | None) -> int:
         """The partition of the target: by the key, else each in its turn."""

@@ -30,7 +30,7 @@ from streamer import (
     setting,
 )
 from streamer.groups.group import Group, Member
-from streamer.groups.journal import Entry, Known, KnownGroup
+from streamer.groups.journal import Entry, Known, KnownGroup, group_entry
 from streamer.groups.schedules import Schedules
 from streamer.groups.settings import GroupSettings, check_group_name
 from streamer.limits import OFFSET_MAX, STREAM_NAME_CHARS_MAX
@@ -285,14 +285,7 @@ class Deliver:
 
     def _entry(self, pump: Pump) -> Entry:
         group = pump.group
-        return [
-            "group",
-            pump.number,
-            group.stream,
-            group.name,
-            group.settings.to_plain(),
-            group.paused,
-        ]
+        return group_entry(pump.number, group.stream, group.name, group.settings, group.paused)
 
     def changed_settings(self, pump: Pump) -> None:
         """A group was edited, paused or resumed."""

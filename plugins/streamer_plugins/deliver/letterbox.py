@@ -6,13 +6,12 @@ from typing import Any
 
 import trio
 
-from streamer import BadRequest, DeliverContext, Record, Stream
+from streamer import BadRequest, DeliverContext, Stream
 from streamer.groups.letters import facts_of
 from streamer.groups.progress import Progress
 from streamer.groups.ranges import Ranges, pairs, size
 from streamer_plugins.deliver.journal import Journal
 from streamer_plugins.deliver.moves import Moves
-from streamer_plugins.deliver.source import records_at
 
 SUFFIX = ".dead"
 #: Records of one request.
@@ -68,11 +67,7 @@ class Letterbox:
         """
         target = await self._context.streams.ensure(self.stream.name.removesuffix(SUFFIX))
         # Read first: between looking what is open and taking it nothing may come.
-        found: dict[int, Record] = {}
-        for first, end in self._chosen(bounds):
-            found |= await records_at(
-                self.stream, 0, first, end, self._context.limits, self._moves.pieces
-            )
+        found = await self._moves.read(self.stream.name, 0, self._chosen(bounds))
         redriven = 0
         for first, end in self._chosen(bounds):
             for offset in range(first, end):

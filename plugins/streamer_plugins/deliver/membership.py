@@ -91,17 +91,16 @@ class Membership:
                 if verb == EXTEND:
                     group.extend(self.member, token, now)
                     continue
-                lease, _ = group.find(self.member, token, bounds)
-                ledger = lease.ledger
                 if verb == ACK:
-                    group.ack(self.member, token, bounds)
+                    ledger = group.ack(self.member, token, bounds)
                 elif verb == NACK:
-                    group.nack(self.member, token, bounds, delay_us, reason, now, now_us)
+                    ledger = group.nack(self.member, token, bounds, delay_us, reason, now, now_us)
                 elif verb == TERM:
-                    group.term(self.member, token, bounds, reason)
+                    ledger = group.term(self.member, token, bounds, reason)
                 elif verb == RELEASE:
-                    group.release(self.member, token, bounds)
+                    ledger = group.release(self.member, token, bounds)
                 else:
+                    group.find(self.member, token, bounds)
                     raise BadRequest(f"settle verb {verb}, known are 0 to 4")
                 changes |= verb != RELEASE
                 deliver.news.note(self.pump, ledger)

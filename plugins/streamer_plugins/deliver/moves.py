@@ -87,7 +87,7 @@ class Moves:
         self._idle = trio.lowlevel.ParkingLot()
         self._moved = context.stats.counter("groups_moved", "records moved between streams")
         self._codec = Codec(limits=context.limits)
-        self.pieces = Pieces()
+        self._pieces = Pieces()
 
     # ---------------------------------------------------------------------------------- deciding
 
@@ -358,7 +358,7 @@ class Moves:
             if move.kind != "fire":
                 ranges = places.setdefault((move.stream, move.partition), Ranges())
                 ranges.add(move.first, move.end)
-        found = {place: await self._read(place, ranges) for place, ranges in places.items()}
+        found = {place: await self.read(*place, ranges) for place, ranges in places.items()}
         records: list[Record] = []
         for move in moves:
             if move.kind == "fire":
@@ -368,18 +368,23 @@ class Moves:
             records += [self._made(move, at, there.get(at)) for at in range(move.first, move.end)]
         return records
 
-    async def _read(self, place: tuple[str, int], ranges: Ranges) -> dict[int, Record]:
-        """Those records of a partition that are there; near ones in one go."""
-        stream = self._context.streams.get(place[0])
+    async def read(self, name: str, partition: int, offsets: Ranges) -> dict[int, Record]:
+        """Those records of a partition that are there; near ones in one go.
+
+        Raises:
+            StreamerError: they cannot be read now.
+        """
+        stream = self._context.streams.get(name)
         found: dict[int, Record] = {}
-        while ranges:
-            first = ranges.bounds[0]
-            near = ranges.overlap(first, first + _NEAR)
+        left = offsets.copy()
+        while left:
+            first = left.bounds[0]
+            near = left.overlap(first, first + _NEAR)
             records = await records_at(
-                stream, place[1], first, near[-1], self._context.limits, self.pieces
+                stream, partition, first, near[-1], self._context.limits, self._pieces
             )
-            found |= {at: each for at, each in records.items() if at in ranges}
-            ranges.remove(first, near[-1])
+            found |= {at: each for at, each in records.items() if at in left}
+            left.remove(first, near[-1])
         return found
 
     def _made(self, move: Move, offset: int, record: Record | None) -> Record:
