@@ -18,6 +18,7 @@ import attrs
 
 from streamer.config_streams import StreamConfig, StreamOverride, StreamsConfig, matches
 from streamer.limits import GIB, KIB, MIB, BatchLimits, WireLimits
+from streamer.names import COMPANIONS, OWN_PREFIX
 from streamer.settings import setting
 
 __all__ = [
@@ -45,10 +46,6 @@ DEFAULT_STAGES = {
     "ack": "session",
     "deliver": "groups",
 }
-#: Companions of a stream: its dead letters, and what waits for its time.
-COMPANIONS = (".dead", ".delayed")
-#: What the names of the daemon's own streams begin with.
-OWN_PREFIX = "__"
 
 
 @attrs.frozen

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from streamer.errors import BadRequest
+from streamer.names import DELAYED
 
 if TYPE_CHECKING:
     from streamer.client.producer import Producer
 
 __all__ = ["DELAYED", "DELAY_S_MAX", "Later", "due_us"]
 
-#: What the name of a stream's companion ends with.
-DELAYED = ".delayed"
 #: Above a year it is a slip in the unit more often than a wish.
 DELAY_S_MAX = 366 * 86_400
 

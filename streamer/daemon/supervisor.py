@@ -25,9 +25,7 @@ import trio
 from streamer import __version__
 from streamer.addresses import Address, parse
 from streamer.config import (
-    COMPANIONS,
     DEFAULT_STAGES,
-    OWN_PREFIX,
     ChannelConfig,
     Config,
     PipelineConfig,
@@ -36,6 +34,7 @@ from streamer.config import (
 from streamer.daemon.http import Health, build_app, serve_http
 from streamer.daemon.varz import collect_varz
 from streamer.errors import NotAllowed
+from streamer.names import COMPANIONS, OWN_PREFIX
 from streamer.pipeline.appender import Appender
 from streamer.pipeline.deliver import DeliverContext, Deliverer
 from streamer.pipeline.delivering import Delivering

@@ -25,6 +25,7 @@ from cronsim import CronSim, CronSimError
 
 from streamer.errors import BadRequest, StorageDamaged, UnknownSchedule
 from streamer.limits import KIB, OFFSET_MAX, STREAM_NAME_CHARS_MAX, BatchLimits
+from streamer.names import OWN_PREFIX
 
 NAME_CHARS_MAX = 100
 #: Longer lines list what a range or a step says; and int() refuses endless digits its own way.
@@ -259,7 +260,7 @@ def _check(schedule: Schedule) -> None:
             f"schedule name {name[:NAME_CHARS_MAX]!r} of {len(name)} characters, allowed are 1 to"
             f" {NAME_CHARS_MAX} that can be printed"
         )
-    if not 1 <= len(stream) <= STREAM_NAME_CHARS_MAX or stream.startswith("__"):
+    if not 1 <= len(stream) <= STREAM_NAME_CHARS_MAX or stream.startswith(OWN_PREFIX):
         raise BadRequest(
             f"schedule for stream {stream[:STREAM_NAME_CHARS_MAX]!r}, allowed are names of 1 to"
             f" {STREAM_NAME_CHARS_MAX} characters that do not begin with '__'"

@@ -19,6 +19,7 @@ from streamer.batch import Codec
 from streamer.errors import (
     BadRequest,
     NotAllowed,
+    OffsetOutOfRange,
     StorageError,
     StreamerError,
     UnknownPartition,
@@ -29,6 +30,7 @@ from streamer.pipeline.disk import Disk
 from streamer.pipeline.partition import Partition, TailCache
 from streamer.storage.directory import DataDirectory, Storage, StreamMeta, check_stream_name
 from streamer.storage.partition import LogSettings
+from streamer.wire.frames import Start
 
 T = TypeVar("T")
 _log = structlog.get_logger("streamer.streams")
@@ -227,6 +229,32 @@ class Streams:
     async def offset_at(self, partition: Partition, timestamp_us: int) -> int:
         """The offset from which on records are of `timestamp_us` or later; the end if none is."""
         return await partition.run(partition.log.plan_seek_time(timestamp_us).run)
+
+    async def position(self, partition: Partition, start: int, value: int, last: int) -> int:
+        """The offset that a start (`wire.frames.Start`) and its value mean; one that is named is
+        at most `last`.
+
+        Raises:
+            OffsetOutOfRange: an offset that is not kept any more, or not there yet.
+            BadRequest: a start that is none.
+        """
+        log = partition.log
+        if start == Start.OFFSET:
+            if not log.first_offset <= value <= last:
+                raise OffsetOutOfRange(
+                    f"offset {value}, partition {partition.number} of {partition.stream!r} has "
+                    f"{log.first_offset} to {log.high_water}",
+                    first_offset=log.first_offset,
+                    high_water=log.high_water,
+                )
+            return value
+        if start == Start.TIME:
+            return await self.offset_at(partition, value)
+        if start == Start.EARLIEST:
+            return log.first_offset
+        if start == Start.LATEST:
+            return log.high_water
+        raise BadRequest(f"start {start}, known are {[int(s) for s in Start]}")
 
     # ------------------------------------------------------------------------ metadata changes
 

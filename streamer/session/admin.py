@@ -9,8 +9,8 @@ from typing import Any
 import attrs
 
 from streamer.batch import HEADER_BYTES, check_dictionary, read_header
-from streamer.config import OWN_PREFIX
 from streamer.errors import BadRequest, OffsetOutOfRange, StreamerError, UnknownDictionary
+from streamer.names import OWN_PREFIX
 from streamer.pipeline.streams import Stream
 from streamer.session.service import Service
 from streamer.wire import frames

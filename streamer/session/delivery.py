@@ -11,13 +11,13 @@ from collections.abc import Callable
 
 import trio
 
-from streamer.errors import BadRequest, OffsetOutOfRange, StreamerError, TooLarge
+from streamer.errors import StreamerError, TooLarge
 from streamer.pipeline.partition import Partition
 from streamer.session.outbox import Outbox, failed
 from streamer.session.service import Service
 from streamer.wire import frames
 from streamer.wire.credit import SendWindow
-from streamer.wire.frames import Frame, Start
+from streamer.wire.frames import Frame
 
 #: One read from the disk; several batches share a frame.
 _READ_BYTES = 512 * 1024
@@ -26,31 +26,10 @@ _ENVELOPE_BYTES = 64
 
 
 async def start_offset(service: Service, partition: Partition, start: int, value: int) -> int:
-    """The offset that a request's start and value mean.
-
-    Raises:
-        OffsetOutOfRange: an offset that is not kept any more, or not there yet.
-        BadRequest: a start that is none.
-    """
-    log = partition.log
-    if start == Start.OFFSET:
-        # Beyond the high-water mark only after a start without room to write the tail again: who
-        # has read it before waits for it.
-        if not log.first_offset <= value <= log.next_offset:
-            raise OffsetOutOfRange(
-                f"offset {value}, partition {partition.number} of {partition.stream!r} has "
-                f"{log.first_offset} to {log.high_water}",
-                first_offset=log.first_offset,
-                high_water=log.high_water,
-            )
-        return value
-    if start == Start.TIME:
-        return await service.streams.offset_at(partition, value)
-    if start == Start.EARLIEST:
-        return log.first_offset
-    if start == Start.LATEST:
-        return log.high_water
-    raise BadRequest(f"start {start}, known are {[int(s) for s in Start]}")
+    """The offset that a request's start and value mean. Raises: see `Streams.position`."""
+    # Beyond the high-water mark only after a start without room to write the tail again: who has
+    # read it before waits for it.
+    return await service.streams.position(partition, start, value, partition.log.next_offset)
 
 
 async def fetch(service: Service, outbox: Outbox, frame: frames.Fetch) -> Frame:

@@ -7,9 +7,9 @@ from typing import Any
 
 import attrs
 
-from streamer.config import OWN_PREFIX
 from streamer.errors import NotAllowed, Overloaded
 from streamer.limits import BatchLimits, WireLimits
+from streamer.names import OWN_PREFIX
 from streamer.pipeline.delivering import Delivering
 from streamer.pipeline.runner import Pipeline
 from streamer.pipeline.streams import Streams

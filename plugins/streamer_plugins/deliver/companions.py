@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from streamer import DeliverContext, Stream
+from streamer import DeliverContext, Stream, names
 from streamer.groups.journal import Entry, group_entry
 from streamer.groups.progress import Progress
 from streamer.groups.settings import GroupSettings
-from streamer_plugins.deliver import delayed, letterbox
 from streamer_plugins.deliver.delayed import Delayed
 from streamer_plugins.deliver.journal import Journal
 from streamer_plugins.deliver.letterbox import Letterbox
@@ -49,9 +48,9 @@ class Companions:
     def opened(self, stream: Stream) -> None:
         """A stream is there: one of ours is looked after from now on."""
         name = stream.name
-        if name.endswith(letterbox.SUFFIX) and name not in self.letterboxes:
+        if name.endswith(names.DEAD) and name not in self.letterboxes:
             self._make(stream, _DEAD)
-        elif name.endswith(delayed.SUFFIX) and name not in self.delayed:
+        elif name.endswith(names.DELAYED) and name not in self.delayed:
             self._make(stream, _DELAYED)
 
     def _make(self, stream: Stream, name: str) -> None:

@@ -22,10 +22,10 @@ from streamer import (
 from streamer.groups.delays import DelayIndex
 from streamer.groups.progress import Progress
 from streamer.groups.ranges import Ranges, pairs
+from streamer.names import DELAYED
 from streamer_plugins.deliver.moves import BACKLOG_MAX, Moves
 from streamer_plugins.deliver.source import Piece, pieces_of
 
-SUFFIX = ".delayed"
 _READ_BYTES = 512 * 1024
 _MOVED_AT_ONCE = 500
 _TOGETHER_S = 0.05
@@ -54,7 +54,7 @@ class Delayed:
         self.context = context
         self._moves = moves
         self._partition = stream.partitions[0]
-        self._target = stream.name.removesuffix(SUFFIX)
+        self._target = stream.name.removesuffix(DELAYED)
         #: All below it has been looked at.
         self._position = self._partition.high_water
         waiting = self._position - progress.cursor - progress.done.count

@@ -34,7 +34,7 @@ from streamer.groups.journal import Entry, Known, KnownGroup, group_entry
 from streamer.groups.schedules import Schedules
 from streamer.groups.settings import GroupSettings, check_group_name
 from streamer.limits import OFFSET_MAX, STREAM_NAME_CHARS_MAX
-from streamer_plugins.deliver import letterbox
+from streamer.names import DEAD, OWN_PREFIX
 from streamer_plugins.deliver.companions import HOLD, NAMES, Companions
 from streamer_plugins.deliver.figures import Figures
 from streamer_plugins.deliver.journal import STREAM, Journal
@@ -54,8 +54,6 @@ _START_S = 5.0
 _TOKEN_BITS = 43
 #: Holds what moves under way still read.
 _MOVES = "$moves"
-#: What the names of the daemon's own streams begin with.
-_OWN_PREFIX = "__"
 
 
 @attrs.frozen
@@ -465,7 +463,7 @@ class Deliver:
             await trio.sleep(_TICK_S)
             full = await self.news.expire() >= self.config.leases_max
             for pump in self.pumps.values():
-                dead = f"{pump.group.stream}{letterbox.SUFFIX}"
+                dead = f"{pump.group.stream}{DEAD}"
                 held = full or self.moves.backlog(dead) > BACKLOG_MAX
                 if pump.held and not held:
                     pump.wake()
@@ -498,9 +496,9 @@ def _check_stream(name: str) -> None:
     Raises:
         NotAllowed: the journal of groups, or one whose dead letters would have no name.
     """
-    if name.startswith(_OWN_PREFIX):
+    if name.startswith(OWN_PREFIX):
         raise NotAllowed(f"stream {name[:40]!r}: groups do not read the daemon's own streams")
-    longest = STREAM_NAME_CHARS_MAX - len(letterbox.SUFFIX)
+    longest = STREAM_NAME_CHARS_MAX - len(DEAD)
     if len(name) > longest:
         raise NotAllowed(
             f"stream name of {len(name)} characters, with groups allowed are {longest}: its dead "

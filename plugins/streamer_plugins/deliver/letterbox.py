@@ -10,10 +10,10 @@ from streamer import BadRequest, DeliverContext, Stream
 from streamer.groups.letters import facts_of
 from streamer.groups.progress import Progress
 from streamer.groups.ranges import Ranges, pairs, size
+from streamer.names import DEAD
 from streamer_plugins.deliver.journal import Journal
 from streamer_plugins.deliver.moves import Moves
 
-SUFFIX = ".dead"
 #: Records of one request.
 RECORDS_MAX = 10_000
 #: How long a request waits for what it had moved.
@@ -65,7 +65,7 @@ class Letterbox:
         Raises:
             BadRequest: too many.
         """
-        target = await self._context.streams.ensure(self.stream.name.removesuffix(SUFFIX))
+        target = await self._context.streams.ensure(self.stream.name.removesuffix(DEAD))
         # Read first: between looking what is open and taking it nothing may come.
         found = await self._moves.read(self.stream.name, 0, self._chosen(bounds))
         redriven = 0

@@ -10,7 +10,7 @@ from streamer import DeliverContext
 from streamer.groups.journal import Entry, KnownProgress, done_entries
 from streamer.groups.ledger import Ledger
 from streamer.groups.progress import Progress
-from streamer_plugins.deliver import letterbox
+from streamer.names import DEAD
 from streamer_plugins.deliver.journal import Journal
 from streamer_plugins.deliver.moves import Moves
 from streamer_plugins.deliver.pump import Pump
@@ -65,7 +65,7 @@ class News:
                 "last_us": self._context.now_us(),
             }
             source = (group.stream, ledger.number, dead.first, dead.end)
-            where = (f"{group.stream}{letterbox.SUFFIX}", 0)
+            where = (f"{group.stream}{DEAD}", 0)
             self._moves.add(where, "dead", pump.number, source, facts)
 
     # ------------------------------------------------------------------------------------- time

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from streamer import BadRequest, OffsetOutOfRange, Partition, StreamerError
+from streamer import BadRequest, Partition, StreamerError
 from streamer.groups.group import Member
 from streamer.groups.ledger import Ledger
 from streamer.groups.ordered import OrderedLedger
 from streamer.groups.settings import GroupSettings
-from streamer_plugins.deliver import delayed, letterbox
+from streamer.names import DEAD, DELAYED
+from streamer_plugins.deliver.letterbox import Letterbox
 from streamer_plugins.deliver.pump import Pump
 from streamer_plugins.deliver.source import Source
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from streamer_plugins.deliver.groups import Deliver
 
 Args = dict[str, Any]
-_OFFSET, _TIME, _EARLIEST, _LATEST = range(4)
 
 
 async def answer(deliver: Deliver, verb: str, args: Args) -> Any:
@@ -214,31 +214,13 @@ async def _seek(deliver: Deliver, args: Args) -> Any:
     partitions = pump.stream.partitions
     chosen = partitions if args["all"] else [pump.stream.partition(args["partition"])]
     offsets = {
-        partition.number: await _offset(deliver, partition, args["start"], args["value"])
+        partition.number: await deliver.context.streams.position(
+            partition, args["start"], args["value"], partition.high_water
+        )
         for partition in chosen
     }
     await deliver.seek(pump, offsets)
     return {"partitions": {str(number): offset for number, offset in offsets.items()}}
-
-
-async def _offset(deliver: Deliver, partition: Partition, start: int, value: int) -> int:
-    log = partition.log
-    if start == _OFFSET:
-        if not log.first_offset <= value <= log.high_water:
-            raise OffsetOutOfRange(
-                f"offset {value}, partition {partition.number} of {partition.stream!r} has "
-                f"{log.first_offset} to {log.high_water}",
-                first_offset=log.first_offset,
-                high_water=log.high_water,
-            )
-        return value
-    if start == _TIME:
-        return await deliver.context.streams.offset_at(partition, value)
-    if start == _EARLIEST:
-        return log.first_offset
-    if start == _LATEST:
-        return log.high_water
-    raise BadRequest(f"start {start}, known are 0 (offset), 1 (time), 2 (earliest), 3 (latest)")
 
 
 # --------------------------------------------------------------- dead letters, delays, schedules
@@ -246,7 +228,7 @@ async def _offset(deliver: Deliver, partition: Partition, start: int, value: int
 
 async def _dead(deliver: Deliver, args: Args) -> Any:
     deliver.context.streams.get(args["stream"])
-    name = f"{args['stream']}{letterbox.SUFFIX}"
+    name = f"{args['stream']}{DEAD}"
     box = deliver.companions.letterboxes.get(name)
     partitions = [] if box is None else [{"partition": 0, "ranges": box.open}]
     return {"stream": name, "partitions": partitions}
@@ -260,9 +242,9 @@ async def _purge(deliver: Deliver, args: Args) -> Any:
     return await _letterbox(deliver, args).purge(_bounds(args))
 
 
-def _letterbox(deliver: Deliver, args: Args) -> letterbox.Letterbox:
+def _letterbox(deliver: Deliver, args: Args) -> Letterbox:
     deliver.context.streams.get(args["stream"])
-    box = deliver.companions.letterboxes.get(f"{args['stream']}{letterbox.SUFFIX}")
+    box = deliver.companions.letterboxes.get(f"{args['stream']}{DEAD}")
     if box is None:
         raise BadRequest(f"stream {args['stream']!r} has no dead letters")
     box.stream.partition(args["partition"])
@@ -281,7 +263,7 @@ def _bounds(args: Args) -> list[int]:
 
 
 async def _delayed(deliver: Deliver, args: Args) -> Any:
-    found = deliver.companions.delayed.get(f"{args['stream']}{delayed.SUFFIX}")
+    found = deliver.companions.delayed.get(f"{args['stream']}{DELAYED}")
     if found is None:
         # The stream itself may be made by the first record that comes due.
         deliver.context.streams.get(args["stream"])
