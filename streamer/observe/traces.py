@@ -1,0 +1,406 @@
+"""Traces: where the time of one record went, from the session to the groups that handled it.
+
+A `Trace` is made for few appends and travels with them. Rules:
+
+- Nobody pays for what is not traced: a session asks `begin` for each append, which looks at two
+  attributes; the deliver stage looks at `watched`, which is empty.
+- An append is traced if somebody armed its stream (`arm`, for the verb `trace_next`), if a record
+  of it carries a sampled `traceparent` (W3C Trace Context), or by chance (`[trace] sample`). What
+  is not armed is bounded by `[trace] per_second`; what comes above it is counted, not traced.
+- Nothing here grows: so many traces, so many spans in each; what is above a bound is counted.
+- A trace is finished when its append is answered. For `[trace] keep_s` longer it is watched for:
+  what hands its record out adds spans. Each addition gives the trace a new number (`seq`), so that
+  who asks for what came after a number gets it again, as it is now.
+
+What calls what:
+
+- a session: `begin`, before it offers an append, with the marks of a `Trace` frame before it;
+- a channel's meter: `Trace.span(..., "queueing" | "service", ...)` for what carries traces;
+- `Ack.watch`: the answer, which finishes the traces of an append;
+- the deliver stage: `handed` with each lease and `settled` with what became of it;
+- a subscription: `read` with each frame of batches;
+- `session/inspection.py`: `arm`, `docs` and `wait`.
+
+Times are `trio.current_time()`, seconds; a trace has the wall clock of its beginning once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from functools import partial
+from random import Random
+from typing import Any, NamedTuple, Protocol
+
+import attrs
+import trio
+
+from streamer.errors import StreamerError
+from streamer.observe.trace import Parent, Span, Trace, marks_of, parse_parent
+from streamer.records import Receipt, Record
+from streamer.stats import Stats
+
+__all__ = ["ARM_COUNT_MAX", "Exporter", "Trace", "Tracer"]
+
+#: Finished traces that are kept.
+TRACES_MAX = 256
+#: Traces of one append: its records may be of as many callers.
+TRACES_AN_APPEND_MAX = 8
+#: Leases with records of traces that are out to a member.
+_OUT_MAX = 1024
+#: What may be armed: globs, and appends of each.
+_ARMED_MAX = 64
+ARM_COUNT_MAX = 1000
+
+Marks = Sequence[tuple[int, str]]
+
+
+class Exporter(Protocol):
+    """Who is told of finished traces; neither call may block."""
+
+    def trace(self, trace: Trace) -> None:
+        """A trace is finished, with the spans that it has by now."""
+
+    def span(self, trace: Trace, span: Span) -> None:
+        """A span came to a trace that was finished before."""
+
+
+class _Ack(Protocol):
+    @property
+    def outcomes(self) -> Sequence[Receipt | StreamerError | None]: ...
+
+    def watch(self, look: Callable[[Any], None]) -> None: ...
+
+
+class Traced(Protocol):
+    """An append, as far as it concerns a trace (`pipeline.stage.Append`)."""
+
+    traces: Sequence[Trace]
+
+    @property
+    def stream(self) -> str: ...
+    @property
+    def ack(self) -> _Ack: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def accepted_at(self) -> float: ...
+    @property
+    def records(self) -> Sequence[Record]: ...
+    @property
+    def count(self) -> int: ...
+
+
+@attrs.define
+class _Armed:
+    glob: str
+    left: int
+
+
+class _Out(NamedTuple):
+    """A record of a trace that a member holds."""
+
+    trace: Trace
+    name: str
+    since: float
+    facts: dict[str, Any]
+
+
+class Tracer:
+    """All traces of one daemon."""
+
+    def __init__(
+        self,
+        stats: Stats,
+        now_us: Callable[[], int],
+        rng: Random,
+        *,
+        sample: float = 0.0,
+        per_second: int = 10,
+        keep_s: float = 60.0,
+        exporter: Exporter | None = None,
+    ) -> None:
+        """`sample` is the share of appends that are traced by chance; `per_second` bounds those
+        and the ones that a traceparent asks for."""
+        self.per_second = per_second
+        #: Traces whose records may yet be handed out, by stream and partition.
+        self.watched: dict[tuple[str, int], list[Trace]] = {}
+        self._now_us = now_us
+        self._rng = rng
+        self._sample = sample
+        self._keep_s = keep_s
+        self._exporter = exporter
+        self._armed: list[_Armed] = []
+        #: Whether appends without a traceparent may be traced.
+        self._alert = sample > 0
+        self._allowance = float(per_second)
+        self._allowed_at = 0.0
+        self._ring: OrderedDict[Trace, None] = OrderedDict()
+        self._closing: deque[Trace] = deque()
+        self._out: OrderedDict[int, list[_Out]] = OrderedDict()
+        self._seq = 0
+        self._news = trio.lowlevel.ParkingLot()
+        self._begun = stats.counter("traces", "appends that are traced")
+        self._skipped = stats.counter(
+            "traces_skipped", "appends not traced, as there are too many a second"
+        )
+
+    # ----------------------------------------------------------------------------- beginning
+
+    def begin(self, append: Traced, session: str = "", marks: Marks = ()) -> None:
+        """Trace an append, if somebody wants to; called before it is offered.
+
+        `marks` are what a `Trace` frame said of its batch: (index of a record, traceparent).
+        """
+        if not marks and not self._alert:
+            for record in append.records:
+                if record.headers:
+                    break
+            else:
+                return
+        self._begin(append, session, marks or marks_of(append.records))
+
+    def _begin(self, append: Traced, session: str, marks: Marks) -> None:
+        parents: list[tuple[int, Parent]] = []
+        for index, text in marks[:TRACES_AN_APPEND_MAX]:
+            parent = parse_parent(text)
+            if parent is not None and parent.sampled and index < append.count:
+                parents.append((index, parent))
+        armed = self._alert and self._take_armed(append.stream)
+        if parents:
+            wanted: list[tuple[int, Parent | None]] = [
+                each for each in parents if armed or self._allow()
+            ]
+        elif armed or (self._sample and self._rng.random() < self._sample and self._allow()):
+            wanted = [(0, None)]
+        else:
+            return
+        if not wanted:
+            return
+        append.traces = traces = [self._new(append, session, *each) for each in wanted]
+        self._begun.value += len(traces)
+        append.ack.watch(partial(self._answered, traces))
+
+    def _new(self, append: Traced, session: str, index: int, parent: Parent | None) -> Trace:
+        began = append.accepted_at
+        return Trace(
+            self._rng.randbytes(16) if parent is None else parent.trace_id,
+            None if parent is None else parent.span_id,
+            self._rng.randbytes(8),
+            stream=append.stream,
+            session=session,
+            index=index,
+            records=append.count,
+            nbytes=append.nbytes,
+            began=began,
+            began_us=self._now_us() - int((trio.current_time() - began) * 1_000_000),
+        )
+
+    def _allow(self) -> bool:
+        """Whether one more may be traced now, that nobody armed."""
+        now = trio.current_time()
+        grown = self._allowance + (now - self._allowed_at) * self.per_second
+        self._allowance = min(float(self.per_second), grown)
+        self._allowed_at = now
+        if self._allowance < 1.0:
+            self._skipped.value += 1
+            return False
+        self._allowance -= 1.0
+        return True
+
+    def arm(self, glob: str, count: int) -> int:
+        """Have the next `count` appends to streams that match traced; how many are armed for
+        this glob now."""
+        for armed in self._armed:
+            if armed.glob == glob:
+                break
+        else:
+            if len(self._armed) >= _ARMED_MAX:
+                del self._armed[0]
+            armed = _Armed(glob, 0)
+            self._armed.append(armed)
+        armed.left = min(ARM_COUNT_MAX, armed.left + count)
+        self._alert = True
+        return armed.left
+
+    def _take_armed(self, stream: str) -> bool:
+        for armed in self._armed:
+            if fnmatchcase(stream, armed.glob):
+                armed.left -= 1
+                if not armed.left:
+                    self._armed.remove(armed)
+                    self._alert = bool(self._armed) or self._sample > 0
+                return True
+        return False
+
+    # ----------------------------------------------------------------------------- finishing
+
+    def _answered(self, traces: Sequence[Trace], ack: _Ack) -> None:
+        now = trio.current_time()
+        self._expire(now)
+        for trace in traces:
+            outcomes = ack.outcomes
+            outcome = outcomes[trace.index if trace.index < len(outcomes) else 0]
+            first = min((span.start for span in trace.spans), default=now)
+            if first > trace.began:
+                # It was read, and waited in its session for room in the pipeline.
+                trace.span("session", "queueing", trace.began, first)
+            trace.ended = now
+            if isinstance(outcome, Receipt):
+                trace.outcome = "duplicate" if outcome.duplicate else outcome.level.value
+                trace.partition = outcome.partition
+                if outcome.offset >= 0:
+                    # A batch has one receipt; records have one each.
+                    behind = trace.index if len(outcomes) == 1 else 0
+                    trace.offset = outcome.offset + behind
+                    self._watch(trace, now)
+            elif outcome is not None:
+                trace.outcome, trace.error = outcome.code, outcome.message
+            if self._exporter is not None:
+                self._exporter.trace(trace)
+            trace._late = self._added
+            self._publish(trace)
+
+    def _watch(self, trace: Trace, now: float) -> None:
+        assert trace.partition is not None
+        while len(self._closing) >= TRACES_MAX:
+            self._unwatch(self._closing.popleft())
+        trace.until = now + self._keep_s
+        self._closing.append(trace)
+        self.watched.setdefault((trace.stream, trace.partition), []).append(trace)
+
+    def _expire(self, now: float) -> None:
+        """Watch no longer for what was answered long ago."""
+        while self._closing and self._closing[0].until <= now:
+            self._unwatch(self._closing.popleft())
+
+    def _unwatch(self, trace: Trace) -> None:
+        assert trace.partition is not None
+        key = trace.stream, trace.partition
+        found = self.watched[key]
+        found.remove(trace)
+        if not found:
+            del self.watched[key]
+
+    def _added(self, trace: Trace, span: Span) -> None:
+        """A span came to a finished trace."""
+        if self._exporter is not None:
+            self._exporter.span(trace, span)
+        self._publish(trace)
+
+    def _publish(self, trace: Trace) -> None:
+        self._seq += 1
+        trace.seq = self._seq
+        self._ring[trace] = None
+        self._ring.move_to_end(trace)
+        if len(self._ring) > TRACES_MAX:
+            self._ring.popitem(last=False)
+        self._news.unpark_all()
+
+    # ---------------------------------------------------------------------------- deliveries
+
+    def handed(
+        self,
+        stream: str,
+        partition: int,
+        group: str,
+        token: int,
+        attempt: int,
+        bounds: Sequence[int],
+        member: str,
+    ) -> None:
+        """A lease went out: `bounds` are first, end, first, end, ... Look at `watched` first."""
+        now = trio.current_time()
+        self._expire(now)
+        for trace in list(self.watched.get((stream, partition), ())):
+            assert trace.offset is not None
+            if not _holds(bounds, trace.offset):
+                continue
+            name = f"deliver/{stream}/{group}"
+            start = _last_end(trace, name)
+            trace.span(name, "delivery", start, now, attempt=attempt, member=member)
+            facts = {"attempt": attempt, "member": member}
+            self._out.setdefault(token, []).append(_Out(trace, name, now, facts))
+            if len(self._out) > _OUT_MAX:
+                self._out.popitem(last=False)
+
+    @property
+    def holding(self) -> bool:
+        """Whether any record of a trace is out: look at that before `settled`."""
+        return bool(self._out)
+
+    def settled(self, token: int, bounds: Sequence[int], outcome: str) -> None:
+        """What became of a lease, or of those of its records that are within `bounds`; of all
+        that it has left where there are none. `outcome`: ack, nack, term, release, expired, lost.
+        """
+        out = self._out.get(token)
+        if out is None:
+            return
+        now = trio.current_time()
+        left: list[_Out] = []
+        for each in out:
+            assert each.trace.offset is not None
+            if bounds and not _holds(bounds, each.trace.offset):
+                left.append(each)
+            else:
+                each.trace.span(
+                    each.name, "handling", each.since, now, **each.facts, outcome=outcome
+                )
+        if left:
+            self._out[token] = left
+        else:
+            del self._out[token]
+
+    def read(self, stream: str, partition: int, first: int, end: int, reader: str) -> None:
+        """Records from `first` up to `end` were sent to a subscription. Look at `watched` first."""
+        now = trio.current_time()
+        self._expire(now)
+        for trace in list(self.watched.get((stream, partition), ())):
+            assert trace.offset is not None
+            assert trace.ended is not None
+            if first <= trace.offset < end:
+                trace.span(f"read/{stream}", "read", trace.ended, now, reader=reader)
+
+    # ------------------------------------------------------------------------------- looking
+
+    @property
+    def seq(self) -> int:
+        """The number of what came last."""
+        return self._seq
+
+    def docs(self, *, trace_id: str = "", after: int = 0, limit: int = 20) -> dict[str, Any]:
+        """What came after the number `after`, oldest first; and the number to go on with.
+
+        `trace_id` (hexadecimal, or how it begins) picks traces. A `limit` of 0 gives none, and
+        the number of now.
+        """
+        self._expire(trio.current_time())
+        found: list[dict[str, Any]] = []
+        if not limit:
+            return {"next": self._seq, "traces": found}
+        for trace in self._ring:
+            if trace.seq <= after or not trace.trace_id.hex().startswith(trace_id):
+                continue
+            if len(found) >= limit:
+                return {"next": found[-1]["seq"], "traces": found}
+            found.append(trace.doc(watched=trio.current_time() < trace.until))
+        return {"next": max(after, self._seq), "traces": found}
+
+    async def wait(self, after: int, timeout_s: float, *, trace_id: str = "") -> None:
+        """Wait until there is something after that number, at most so long."""
+        with trio.move_on_after(timeout_s):
+            while not self.docs(trace_id=trace_id, after=after, limit=1)["traces"]:
+                await self._news.park()
+
+
+def _holds(bounds: Sequence[int], offset: int) -> bool:
+    """Whether half-open ranges (first, end, first, end, ...) have `offset`."""
+    return any(bounds[at] <= offset < bounds[at + 1] for at in range(0, len(bounds), 2))
+
+
+def _last_end(trace: Trace, name: str) -> float:
+    """When the attempt before this one was over; the commit, if there was none."""
+    assert trace.ended is not None
+    ends = [span.end for span in trace.spans if span.name == name and span.kind == "handling"]
+    return max(ends, default=trace.ended)
