@@ -79,6 +79,14 @@ class DaemonConfig:
         "and may always.",
         reload=True,
     )
+    read_threads: int = setting(
+        4,
+        "Threads that read from the disk, for all readers and groups together; each pipeline "
+        "writes in one of its own.",
+        unit="threads",
+        min=1,
+        max=64,
+    )
 
 
 @attrs.frozen

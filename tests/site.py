@@ -300,7 +300,7 @@ async def open_site(
     world = World(
         files=files,
         open_disk=inline_disk,
-        make_readers=InlineDisk,
+        make_readers=lambda _: InlineDisk(),
         now_us=now_us,
         open_listeners=network.open_listeners,
     )

@@ -58,7 +58,6 @@ _PIPELINES_SHARE = 0.4
 _STALLED_S = 15.0
 _HOUSEKEEPING_S = 10.0
 _TAIL_CACHE_BYTES = 16 * 1024 * 1024
-_READ_THREADS = 4
 #: Serves the daemon's own streams, beside whatever the config names.
 _OWN_PIPELINE = "streamer"
 _OWN_SEGMENT_BYTES = 16 * 1024 * 1024
@@ -71,17 +70,14 @@ def wall_clock_us() -> int:
     return time.time_ns() // 1000
 
 
-def pooled_readers() -> Disk:
-    return PooledDisk(_READ_THREADS)
-
-
 @attrs.frozen
 class World:
     """What the daemon touches outside itself; a simulation brings its own."""
 
     files: Files = attrs.Factory(RealFiles)
     open_disk: DiskOpener = open_disk
-    make_readers: Callable[[], Disk] = pooled_readers
+    #: Given how many threads may read at once.
+    make_readers: Callable[[int], Disk] = PooledDisk
     now_us: Callable[[], int] = wall_clock_us
     open_listeners: Callable[[Address], Awaitable[Sequence[Listener]]] = open_listeners
     rng: random.Random = attrs.Factory(random.Random)
@@ -233,7 +229,7 @@ class Daemon:
     @asynccontextmanager
     async def _opened_streams(self) -> AsyncGenerator[Streams, None]:
         world, config = self._world, self.config
-        readers = world.make_readers()
+        readers = world.make_readers(config.daemon.read_threads)
         directory = await readers.run(partial(DataDirectory.open, world.files, self.data_path))
         try:
             streams = Streams(
@@ -384,7 +380,7 @@ class Daemon:
         path = f"{self.data_path}/addresses.json"
         write = partial(_replace_or_remove, self._world.files, path, text.encode())
         try:
-            await self._world.make_readers().run(write)
+            await self._world.make_readers(1).run(write)
         except OSError as error:
             # A full disk, say: what is on it can be read all the same.
             _log.warning("addresses not written", path=path, error=str(error))
