@@ -16,10 +16,11 @@ from typing import Any, Literal
 
 import attrs
 
+from streamer.config_origins import Origins
 from streamer.config_streams import StreamConfig, StreamOverride, StreamsConfig, matches
 from streamer.limits import GIB, KIB, MIB, BatchLimits, WireLimits
 from streamer.names import COMPANIONS, OWN_PREFIX
-from streamer.settings import setting
+from streamer.settings import BESIDE, setting
 
 __all__ = [
     "DEFAULT_STAGES",
@@ -316,6 +317,8 @@ class Config:
     session: SessionConfig = attrs.field(factory=SessionConfig)
     batch: BatchConfig = attrs.field(factory=BatchConfig)
     streams: StreamsConfig = attrs.field(factory=StreamsConfig)
+    #: Where each setting came from.
+    origins: Origins = attrs.field(factory=Origins, eq=False, repr=False, metadata=BESIDE)
 
     def pipeline_of(self, stream: str) -> PipelineConfig | None:
         """The pipeline that serves `stream`: the first one that matches. A companion that none

@@ -16,6 +16,7 @@ import cattrs
 
 from streamer.config import DEFAULT_STAGES, ChannelConfig, Config, DeliverConfig, StageConfig
 from streamer.config_checks import check
+from streamer.config_origins import origins_of
 from streamer.errors import ConfigError
 from streamer.limits import MIB
 from streamer.pipeline.registry import DELIVER, PLACES, Plugin, Registry, UnknownStage
@@ -81,6 +82,7 @@ def structure_config(
 ) -> Config:
     """Make a `Config` of a tree as `tomllib` gives it; see `load_config`."""
     given = {key: value for key, value in (options or {}).items() if value is not None}
+    origins = origins_of(tree, file, given)
     tree = _with_defaults(tree, given)
     converter = new_converter()
     converter.register_structure_hook(StageConfig, _stage_hook(registry, converter))
@@ -92,7 +94,7 @@ def structure_config(
         faults = error.faults + _checks_of_the_rest(tree, error.faults, converter)
     if faults:
         raise ConfigError(list(dict.fromkeys(_line(fault, file, given) for fault in faults)))
-    return config
+    return attrs.evolve(config, origins=origins)
 
 
 def _checks_of_the_rest(

@@ -34,6 +34,8 @@ from cattrs.gen import make_dict_structure_fn, override
 T = TypeVar("T")
 
 _METADATA = "streamer.setting"
+#: The metadata of a field that comes along with the settings of a class, and can be set nowhere.
+BESIDE: Mapping[str, None] = {_METADATA: None}
 _SIZE = re.compile(r"(\d+) ?(B|KiB|MiB|GiB|TiB)")
 _SIZE_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -74,6 +76,11 @@ def about(field: attrs.Attribute[Any]) -> Setting:
     """The `Setting` of a field; an empty one for a field that was made without `setting()`."""
     found = field.metadata.get(_METADATA)
     return found if isinstance(found, Setting) else Setting(help="")
+
+
+def fields_of(cls: type) -> list[attrs.Attribute[Any]]:
+    """The fields of a settings class that can be set: all but those `BESIDE` them."""
+    return [field for field in attrs.fields(cls) if field.metadata.get(_METADATA, ()) is not None]
 
 
 @attrs.frozen
@@ -265,9 +272,10 @@ def _list_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], A
 def _class_hook(cls: type, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
     attrs.resolve_types(cls)
     overrides: dict[str, Any] = {
-        field.name: override(struct_hook=_field_hook(field, converter))
-        for field in attrs.fields(cls)
+        field.name: override(struct_hook=_field_hook(field, converter)) for field in fields_of(cls)
     }
+    for field in attrs.fields(cls):
+        overrides.setdefault(field.name, override(omit=True))
     build: Callable[[Any, Any], Any] = make_dict_structure_fn(cls, converter, **overrides)
 
     def structure(value: Any, _: Any) -> Any:
@@ -315,7 +323,7 @@ def _flatten(error: BaseException, key: str = "") -> Iterator[Fault]:
         yield from (fault.under(key) for fault in error.faults) if key else error.faults
     elif isinstance(error, ForbiddenExtraKeysError):
         yield from unknown_keys(
-            sorted(error.extra_fields), [field.name for field in attrs.fields(error.cl)]
+            sorted(error.extra_fields), [field.name for field in fields_of(error.cl)]
         )
     elif isinstance(error, KeyError):
         yield Fault(key, "nothing", "a value: it has no default")
@@ -346,7 +354,7 @@ class Described:
 def describe(cls: type, prefix: str = "") -> Iterator[Described]:
     """Every setting of a settings class, those of its tables included, in their order."""
     attrs.resolve_types(cls)
-    for field in attrs.fields(cls):
+    for field in fields_of(cls):
         kind = _not_none(field.type)
         default = field.default
         item = typing.get_args(kind)[0] if _origin(kind) in (tuple, list) else None

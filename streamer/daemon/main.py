@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 
 import structlog
@@ -128,7 +129,7 @@ def _reload(daemon: Daemon, load: Callable[[], Config], logs: Logs) -> None:
         for fault in error.faults:
             _log.error("configuration not taken over", fault=fault)
         return
-    outcome = reload_config(daemon.config, config)
+    outcome = reload_config(daemon.config, config, time.time_ns() // 1000)
     for key in outcome.applied:
         _log.info("setting changed", key=key)
     for key in outcome.refused:

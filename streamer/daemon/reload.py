@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from streamer.config import Config
-from streamer.settings import about
+from streamer.settings import about, fields_of
 
 
 @attrs.frozen
@@ -20,17 +20,21 @@ class Reload:
     refused: Sequence[str]
 
 
-def reload_config(old: Config, new: Config) -> Reload:
-    """Take from `new` what may change in a running daemon, keep the rest of `old`."""
+def reload_config(old: Config, new: Config, at_us: int | None = None) -> Reload:
+    """Take from `new` what may change in a running daemon, keep the rest of `old`.
+
+    `at_us` is when, in microseconds since 1970, for the origins of what was taken.
+    """
     applied: list[str] = []
     refused: list[str] = []
     merged = _merge(old, new, "", applied, refused)
-    return Reload(merged, applied, refused)
+    origins = old.origins.reloaded(new.origins, applied, at_us)
+    return Reload(attrs.evolve(merged, origins=origins), applied, refused)
 
 
 def _merge(old: Any, new: Any, prefix: str, applied: list[str], refused: list[str]) -> Any:
     changes: dict[str, Any] = {}
-    for field in attrs.fields(type(old)):
+    for field in fields_of(type(old)):
         before, after = getattr(old, field.name), getattr(new, field.name)
         key = f"{prefix}{field.name}"
         if before == after:

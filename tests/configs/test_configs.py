@@ -22,7 +22,7 @@ from streamer.config import (
 )
 from streamer.config_load import load_config
 from streamer.pipeline.registry import PLACES, Registry
-from streamer.settings import about, describe
+from streamer.settings import about, describe, fields_of
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 EXAMPLES = sorted(path.name for path in CONFIGS.glob("*.toml"))
@@ -85,7 +85,7 @@ def durable() -> dict[str, Any]:
 
 
 def names(cls: type, *, without: tuple[str, ...] = ()) -> set[str]:
-    return {field.name for field in attrs.fields(cls)} - set(without)
+    return {field.name for field in fields_of(cls)} - set(without)
 
 
 def test_durable_shows_every_setting_of_every_section(

@@ -43,7 +43,9 @@ def command(
     def load() -> Config:
         loaded = load_config(config, Registry.installed(), given)
         if as_json:
-            loaded = attrs.evolve(loaded, log=attrs.evolve(loaded.log, format="json"))
+            log = attrs.evolve(loaded.log, format="json")
+            origins = loaded.origins.with_origin("log.format", "--json")
+            loaded = attrs.evolve(loaded, log=log, origins=origins)
         return loaded
 
     return run_daemon(load, _status_of)
