@@ -17,6 +17,7 @@ from typing import Any, Literal
 import attrs
 
 from streamer.config_origins import Origins
+from streamer.config_sla import SlaConfig
 from streamer.config_streams import StreamConfig, StreamOverride, StreamsConfig, matches
 from streamer.limits import GIB, KIB, MIB, BatchLimits, WireLimits
 from streamer.names import COMPANIONS, OWN_PREFIX
@@ -27,11 +28,13 @@ __all__ = [
     "BatchConfig",
     "ChannelConfig",
     "Config",
+    "ConsoleConfig",
     "DaemonConfig",
     "DeliverConfig",
     "LogConfig",
     "PipelineConfig",
     "SessionConfig",
+    "SlaConfig",
     "StageConfig",
     "StreamConfig",
     "StreamOverride",
@@ -87,6 +90,18 @@ class DaemonConfig:
         unit="threads",
         min=1,
         max=64,
+    )
+
+
+@attrs.frozen
+class ConsoleConfig:
+    """The web page on the HTTP port."""
+
+    actions: bool = setting(
+        False,
+        "Let the console redrive dead letters; otherwise it only shows. Whoever can reach the "
+        "HTTP port can do it then.",
+        reload=True,
     )
 
 
@@ -313,10 +328,12 @@ class Config:
     pipelines: tuple[PipelineConfig, ...]
     deliver: DeliverConfig
     daemon: DaemonConfig = attrs.field(factory=DaemonConfig)
+    console: ConsoleConfig = attrs.field(factory=ConsoleConfig)
     log: LogConfig = attrs.field(factory=LogConfig)
     session: SessionConfig = attrs.field(factory=SessionConfig)
     batch: BatchConfig = attrs.field(factory=BatchConfig)
     streams: StreamsConfig = attrs.field(factory=StreamsConfig)
+    sla: SlaConfig = attrs.field(factory=SlaConfig)
     #: Where each setting came from.
     origins: Origins = attrs.field(factory=Origins, eq=False, repr=False, metadata=BESIDE)
 

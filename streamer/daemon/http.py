@@ -2,8 +2,8 @@
 
 Rules:
 
-- It reads and never changes anything, and what it shows it is given as callables: it knows no
-  daemon. They are called on the event loop and must not block.
+- What is here reads and never changes anything, and what it shows it is given as callables: it
+  knows no daemon. They are called on the event loop and must not block.
 - `/healthz` is 200 only while the daemon is alive *and makes progress*; who restarts it on 503 is
   right to. `/readyz` says whether new clients are welcome.
 - The HTTP server is a guest. It has small limits, its failure is logged and it is started again,
@@ -39,7 +39,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from streamer import addresses
@@ -67,9 +67,14 @@ class Health:
 
 
 def build_app(
-    *, stats: Stats, health: Callable[[], Health], varz: Callable[[], dict[str, Any]]
+    *,
+    stats: Stats,
+    health: Callable[[], Health],
+    varz: Callable[[], dict[str, Any]],
+    console: Sequence[Route] = (),
 ) -> Starlette:
-    """The four pages as an ASGI application."""
+    """The four pages as an ASGI application, and with its routes the console: a browser that asks
+    for `/` is sent there."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
@@ -94,8 +99,11 @@ def build_app(
     async def varz_page(_request: Request) -> Response:
         return _json(varz(), 200)
 
-    async def index(_request: Request) -> Response:
-        return Response("/healthz\n/readyz\n/metrics\n/varz\n", media_type="text/plain")
+    async def index(request: Request) -> Response:
+        if console and "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse("/console")
+        paths = [*pages, *(["/console"] if console else [])]
+        return Response("".join(f"{path}\n" for path in paths[1:]), media_type="text/plain")
 
     pages = {
         "/": index,
@@ -105,7 +113,10 @@ def build_app(
         "/varz": varz_page,
     }
     return Starlette(
-        routes=[Route(path, page, methods=["GET"]) for path, page in pages.items()],
+        routes=[
+            *(Route(path, page, methods=["GET"]) for path, page in pages.items()),
+            *console,
+        ],
         max_body_size=0,
     )
 
