@@ -50,3 +50,5 @@ class WireLimits:
     #: Bytes of requests under way at once in one session.
     window_bytes: int = 4 * MIB
     subscriptions: int = 100
+    #: Traces a second that a traceparent may ask for; 0 where the daemon takes no `Trace` frames.
+    traces: int = 0

@@ -291,6 +291,7 @@ class Link:
             now,
             now,
             self._attend,
+            traces=self.limits.traces > 0,
         )
 
     def _attend(self) -> None:

@@ -7,7 +7,7 @@ an error, and tells everybody who waits for it: one task a record at most, and f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import outcome
@@ -17,7 +17,9 @@ from trio.lowlevel import Abort, RaiseCancelT, Task
 from streamer.batch import Batch, Codec
 from streamer.client.requests import Request, fresh
 from streamer.errors import RemoteProtocolError, StreamerError
+from streamer.observe.trace import marks_of
 from streamer.records import AckLevel, ProducerStamp, Receipt, Record
+from streamer.wire.shapes import PARENTS_MAX
 
 if TYPE_CHECKING:
     from streamer.client.line import Line
@@ -79,6 +81,7 @@ class Pending(Request):
         "line",
         "linger_until",
         "nbytes",
+        "parents",
         "records",
         "refusal",
         "request",
@@ -104,6 +107,8 @@ class Pending(Request):
         #: Room that it takes in the producer's buffer.
         self.nbytes = 0
         self.batch: Batch | None = None
+        #: Known once it is encoded.
+        self.parents: Sequence[tuple[int, str]] = ()
         #: Of the first record, since it was first sent; -1 before.
         self.sequence = -1
         self.request = 0
@@ -204,6 +209,7 @@ class Pending(Request):
             return codec.encode_values(
                 self.values, now_us=now_us, stamp=stamp, dictionary_id=dictionary_id
             )
+        self.parents = marks_of(records)[:PARENTS_MAX]
         return codec.encode_records(
             records, now_us=now_us, stamp=stamp, dictionary_id=dictionary_id
         )

@@ -11,7 +11,7 @@ import copy
 import heapq
 import itertools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import outcome
@@ -45,6 +45,9 @@ class Request:
     """Whoever is answered by a number. A kind of answer that it does not expect is a fault."""
 
     __slots__ = ()
+
+    #: Of a batch: [index, traceparent] of its records that belong to traces.
+    parents: Sequence[tuple[int, str]] = ()
 
     def acked(
         self, partition: int, offset: int, count: int, level: AckLevel, duplicate: bool

@@ -118,6 +118,8 @@ class Session:
     #: Something came besides the welcome.
     useful: bool = False
     error: Exception | None = None
+    #: The daemon takes `Trace` frames.
+    traces: bool = False
 
     def end(self, error: Exception) -> None:
         """End it, for the first reason that is given."""
@@ -333,7 +335,9 @@ class Session:
         return len(encoded)
 
     def append(self, number: int, request: Request, frame: Frame, data: list[bytes]) -> int:
-        """As `ask`, and spend credit."""
+        """As `ask`, and spend credit. Which records belong to traces is said before it."""
+        if request.parents and self.traces:
+            data.append(self.machine.send(frames.Trace(number, [*map(list, request.parents)])))
         nbytes = self.ask(number, request, frame, data)
         if nbytes:
             self.window.spend(nbytes)

@@ -30,6 +30,7 @@ from streamer.wire.shapes import (
     LIMITS,
     MAP,
     MAYBE_INT,
+    PARENTS,
     RANGES,
     RECORDS,
     RECORDS_MAX,
@@ -357,10 +358,21 @@ class Revoke(Frame):
     lost: bool
 
 
+@attrs.frozen
+class Trace(Frame):
+    """Records of the batch in the next frame belong to traces that somebody follows."""
+
+    TYPE = 26
+    FIELDS = (INT, PARENTS)
+    request: int
+    #: Each [index, traceparent]: which record of the batch, from 0, and the header that it has.
+    parents: list[list[Any]]
+
+
 FRAMES: tuple[type[Frame], ...] = (
     Hello, Welcome, Produce, ProduceRecords, Acks, Failed, Credit, Results, Subscribe,
     Deliver, Ended, Grant, Unsubscribe, Fetch, Fetched, Admin, Reply, Ping, Pong, Goodbye,
-    Join, Lease, Settle, Settled, Revoke,
+    Join, Lease, Settle, Settled, Revoke, Trace,
 )  # fmt: skip
 #: The kinds that may be longer than `SMALL_FRAME_BYTES`.
 BULK: frozenset[type[Frame]] = frozenset(
@@ -373,7 +385,7 @@ BULK: frozenset[type[Frame]] = frozenset(
 _OF_CLIENTS: frozenset[type[Frame]] = frozenset(
     {
         Hello, Produce, ProduceRecords, Subscribe, Grant, Unsubscribe, Fetch, Admin, Ping, Pong,
-        Goodbye, Join, Settle,
+        Goodbye, Join, Settle, Trace,
     }
 )  # fmt: skip
 #: Kinds in which somebody's own maps and values travel: what we would refuse is not sent.

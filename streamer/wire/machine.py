@@ -69,6 +69,8 @@ _REQUESTS: tuple[Move, ...] = (
     frames.Fetch,
     frames.Admin,
     frames.Join,
+    # No request by itself: it goes right before one.
+    frames.Trace,
 )
 #: What a client says about what is already under way.
 _UPKEEP: tuple[Move, ...] = (

@@ -22,6 +22,11 @@ _RESULT = [int] * 4
 _REFUSAL = [str, str, bool, dict]
 _FAILURE = [int, str, str]
 _LEVELS = 3
+_PARENT = [int, str]
+#: Traces of one batch: more are not followed, and a frame of them stays small.
+PARENTS_MAX = 8
+#: A traceparent of version 00 has 55; later ones may have more behind those.
+_TRACEPARENT_CHARS_MAX = 512
 
 
 def is_plain(value: Any) -> bool:
@@ -135,6 +140,17 @@ def are_failures(rows: list[Any]) -> bool:
     )
 
 
+def are_parents(rows: list[Any]) -> bool:
+    """1 to 8 of [index, traceparent]; what the text says is not looked at here."""
+    return 1 <= len(rows) <= PARENTS_MAX and all(
+        type(row) is list
+        and [*map(type, row)] == _PARENT
+        and 0 <= row[0] < INT_BELOW
+        and len(row[1]) <= _TRACEPARENT_CHARS_MAX
+        for row in rows
+    )
+
+
 class Kind(NamedTuple):
     """What a field may be: types, for integers a bound (from 0), for lists and maps a check."""
 
@@ -164,3 +180,4 @@ RESULTS = _kind("array of results", list, check=are_results)
 RANGES = _kind("array of ranges", list, check=are_ranges)
 SETTLES = _kind(f"array of 1 to {RECORDS_MAX} settles", list, check=are_settles)
 FAILURES = _kind("array of failures", list, check=are_failures)
+PARENTS = _kind(f"array of 1 to {PARENTS_MAX} parents", list, check=are_parents)

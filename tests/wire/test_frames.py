@@ -64,6 +64,7 @@ SETTLES = st.lists(
     max_size=4,
 )
 FAILURES = st.lists(st.tuples(UINT, st.text(max_size=8), st.text(max_size=8)).map(list), max_size=4)
+PARENTS = st.lists(st.tuples(UINT, st.text(max_size=60)).map(list), min_size=1, max_size=8)
 BY_KIND = {
     shapes.INT: UINT,
     shapes.MAYBE_INT: st.none() | UINT,
@@ -81,6 +82,7 @@ BY_KIND = {
     shapes.RANGES: RANGES,
     shapes.SETTLES: SETTLES,
     shapes.FAILURES: FAILURES,
+    shapes.PARENTS: PARENTS,
 }
 ANY_FRAME = st.one_of([st.builds(cls, *[BY_KIND[kind] for kind in cls.FIELDS]) for cls in FRAMES])
 
@@ -93,7 +95,7 @@ def sample(cls: type[Frame]) -> Frame:
         shapes.VERSIONS: [1], shapes.LIMITS: {"frame_bytes": 1}, shapes.RECORDS: [[b"value"]],
         shapes.ACKS: [[1, 0, 5, 1, 1, 0]], shapes.RESULTS: [[0, 5, 1, 0]],
         shapes.RANGES: [1, 3], shapes.SETTLES: [[1, 5, [1, 3], None, "why"]],
-        shapes.FAILURES: [[0, "lease_lost", "text"]],
+        shapes.FAILURES: [[0, "lease_lost", "text"]], shapes.PARENTS: [[0, "00-..."]],
     }  # fmt: skip
     return cls(*[values[kind] for kind in cls.FIELDS])
 
@@ -168,7 +170,7 @@ def test_frames_are_values(cls: type[Frame]) -> None:
         (b"\x98\x02\x12\x00", "no array"),
         (b"\x9f\x12\x00\xff", "no array"),
         (b"\x82\x00\x00", "unknown frame type 0"),
-        (b"\x82\x18\x1a\x00", "unknown frame type 26"),
+        (b"\x82\x18\x1b\x00", "unknown frame type 27"),
         (b"\x82\x18\xff\x00", "unknown frame type 255"),
         # Numbers below 24 have one form, larger ones than 255 none.
         (b"\x82\x18\x12\x00", "no array"),

@@ -56,10 +56,11 @@ SAMPLES: Mapping[Any, Frame] = {
     frames.Settle: frames.Settle(2, 2, 1, [[0, 7, [], None, ""]]),
     frames.Settled: frames.Settled(2, []),
     frames.Revoke: frames.Revoke(2, 0, 8, False),
+    frames.Trace: frames.Trace(1, [[0, "00-..."]]),
 }
 REQUESTS = (
     frames.Produce, frames.ProduceRecords, frames.Subscribe, frames.Fetch, frames.Admin,
-    frames.Join,
+    frames.Join, frames.Trace,
 )  # fmt: skip
 
 
