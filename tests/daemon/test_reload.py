@@ -9,9 +9,12 @@ import pytest
 
 from streamer.config import Config
 from streamer.config_load import structure_config
+from streamer.config_sla import SlaConfig
 from streamer.daemon.reload import reload_config
 from streamer.pipeline.registry import Registry
 from streamer.settings import about
+
+SLA = [field.name for field in attrs.fields(SlaConfig)]
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,7 @@ def test_nothing_changed(registry: Registry) -> None:
         ({"batch": {"zstd_level": 3}}, "batch.zstd_level"),
         ({"streams": {"partitions": 4}}, "streams.partitions"),
         ({"streams": {"auto_create": False}}, "streams.auto_create"),
+        *(({"sla": {key: 0.9 if key != "window_s" else 600.0}}, f"sla.{key}") for key in SLA),
     ],
 )
 def test_what_is_taken_over(registry: Registry, tree: dict[str, Any], key: str) -> None:
@@ -106,4 +110,5 @@ def test_every_key_that_can_be_reloaded_is_tested() -> None:
         "batch.zstd_level",
         "streams.partitions",
         "streams.auto_create",
+        *(f"sla.{key}" for key in SLA),
     }
