@@ -18,7 +18,6 @@ import attrs
 
 from streamer.config_origins import Origins
 from streamer.config_sla import SlaConfig
-from streamer.config_sla import SlaConfig
 from streamer.config_streams import StreamConfig, StreamOverride, StreamsConfig, matches
 from streamer.limits import GIB, KIB, MIB, BatchLimits, WireLimits
 from streamer.names import COMPANIONS, OWN_PREFIX
@@ -35,7 +34,6 @@ __all__ = [
     "LogConfig",
     "PipelineConfig",
     "SessionConfig",
-    "SlaConfig",
     "SlaConfig",
     "StageConfig",
     "StreamConfig",
@@ -335,7 +333,6 @@ class Config:
     session: SessionConfig = attrs.field(factory=SessionConfig)
     batch: BatchConfig = attrs.field(factory=BatchConfig)
     streams: StreamsConfig = attrs.field(factory=StreamsConfig)
-    sla: SlaConfig = attrs.field(factory=SlaConfig)
     sla: SlaConfig = attrs.field(factory=SlaConfig)
     #: Where each setting came from.
     origins: Origins = attrs.field(factory=Origins, eq=False, repr=False, metadata=BESIDE)
