@@ -58,7 +58,8 @@ WINDOWS_S = {"5m": 300, "1h": 3600}
 class Sample:
     """One second of the daemon."""
 
-    #: Of the appends answered in it; where one still waits for longer, how long that is. None if
+    #: Of the appends answered in it (`recent.Recent` tells it: a window of minutes would make one
+    #: slow answer many bad seconds); where one still waits for longer, how long that is. None if
     #: there is nothing to tell.
     append_p99_s: float | None
     #: Acked in it.
