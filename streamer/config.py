@@ -19,6 +19,7 @@ import attrs
 from streamer.config_origins import Origins
 from streamer.config_sla import SlaConfig
 from streamer.config_streams import StreamConfig, StreamOverride, StreamsConfig, matches
+from streamer.config_trace import TraceConfig
 from streamer.limits import GIB, KIB, MIB, BatchLimits, WireLimits
 from streamer.names import COMPANIONS, OWN_PREFIX
 from streamer.settings import BESIDE, setting
@@ -39,6 +40,7 @@ __all__ = [
     "StreamConfig",
     "StreamOverride",
     "StreamsConfig",
+    "TraceConfig",
     "matches",
 ]
 
@@ -334,6 +336,7 @@ class Config:
     batch: BatchConfig = attrs.field(factory=BatchConfig)
     streams: StreamsConfig = attrs.field(factory=StreamsConfig)
     sla: SlaConfig = attrs.field(factory=SlaConfig)
+    trace: TraceConfig = attrs.field(factory=TraceConfig)
     #: Where each setting came from.
     origins: Origins = attrs.field(factory=Origins, eq=False, repr=False, metadata=BESIDE)
 

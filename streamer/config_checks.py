@@ -12,6 +12,7 @@ import attrs
 
 from streamer import addresses
 from streamer.config import Config, StreamConfig, matches
+from streamer.config_trace import check_trace
 from streamer.limits import KIB, STREAM_NAME_CHARS_MAX
 from streamer.settings import Fault
 
@@ -33,6 +34,7 @@ def check(config: Config) -> list[Fault]:
         _batches,
         _streams,
         _pipelines,
+        _trace,
     )
     return [fault for one in checks for fault in one(config)]
 
@@ -100,6 +102,13 @@ def _clash(
             yield Fault(key, f'"{text}"', f"a port that {other_key} does not have")
             return
     taken[host, port] = [key]
+
+
+# ------------------------------------------------------------------------------------- tracing
+
+
+def _trace(config: Config) -> Iterator[Fault]:
+    yield from check_trace(config.trace)
 
 
 # ---------------------------------------------------------------------------------------- sizes

@@ -27,7 +27,7 @@ from streamer.settings import about, describe, fields_of
 CONFIGS = Path(__file__).parents[2] / "configs"
 EXAMPLES = sorted(path.name for path in CONFIGS.glob("*.toml"))
 UNIT = CONFIGS / "streamer.service"
-SECTIONS = ("daemon", "console", "log", "session", "batch", "streams", "sla")
+SECTIONS = ("daemon", "console", "log", "session", "batch", "streams", "sla", "trace")
 
 
 @pytest.fixture(scope="module")
