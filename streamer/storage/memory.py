@@ -24,6 +24,7 @@ from streamer.storage.partition import Entry, LogSettings, LogState
 from streamer.storage.producers import ProducerTable
 from streamer.storage.read import ReadResult, out_of_range
 from streamer.storage.recovery import DamagedRange, RecoveryReport
+from streamer.storage.survey import Piece, Question
 
 T = TypeVar("T")
 
@@ -244,6 +245,24 @@ class MemoryLog:
     def plan_scrub(self) -> None:
         """There is nothing that goes bad unnoticed."""
         return
+
+    def plan_survey(self, question: Question) -> Known[Piece] | None:
+        """A piece of what is there: of memory nothing is missing, but there may be silences.
+
+        Raises:
+            OffsetOutOfRange: it has left, or is above the high-water mark.
+        """
+        offset = question.offset
+        if offset == self.next_offset:
+            return None
+        if not self.first_offset <= offset < self.next_offset:
+            raise out_of_range(offset, self.first_offset, self.high_water)
+        piece, at = Piece.begun(question), bisect_right(self._bases, offset, lo=self._gone) - 1
+        while at < len(self._blobs) and not piece.full:
+            base, appended_us = self._bases[at], self._appended[at]
+            piece.add(base, self._end_of(at) - base, len(self._blobs[at]), appended_us)
+            at += 1
+        return Known(piece)
 
     # ------------------------------------------------------------------------------ sync, close
 

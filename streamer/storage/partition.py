@@ -34,6 +34,7 @@ from streamer.storage.retention import RetentionPlan, choose
 from streamer.storage.scrub import Scrub
 from streamer.storage.segment import IndexCache, LogSettings, Segment, file_path
 from streamer.storage.stamps import Stamps
+from streamer.storage.survey import Question, SurveyPlan
 
 __all__ = [
     "AppendPlan",
@@ -407,15 +408,7 @@ class PartitionLog:
         first = self.first_offset
         if not first <= offset < self.high_water:
             raise out_of_range(offset, first, self.high_water)
-        active, segment, entry = self._active, None, None
-        if active is not None and offset >= active.base_offset:
-            path = file_path(self.path, active.base_offset)
-            end_position, stop_offset = active.nbytes, self.high_water
-            entry = self._active_entry(active, offset)
-        else:
-            segment = self._sealed[bisect_right(self._bases, offset) - 1]
-            path = segment.path
-            end_position, stop_offset = segment.nbytes, segment.end_offset
+        path, end_position, stop_offset, entry, segment = self._place(offset)
         return ReadPlan(
             self._files,
             path,
@@ -428,6 +421,16 @@ class PartitionLog:
             segment,
             self._settings.index_bytes,
         )
+
+    def _place(self, offset: int) -> tuple[str, int, int, tuple[int, int] | None, Segment | None]:
+        """The segment that has a committed offset: its file, the first byte and the first offset
+        behind it, and what tells where in it the offset is, an entry or the segment's index."""
+        active = self._active
+        if active is not None and offset >= active.base_offset:
+            path = file_path(self.path, active.base_offset)
+            return path, active.nbytes, self.high_water, self._active_entry(active, offset), None
+        segment = self._sealed[bisect_right(self._bases, offset) - 1]
+        return segment.path, segment.nbytes, segment.end_offset, None, segment
 
     def _active_entry(self, active: SparseIndex, offset: int) -> tuple[int, int]:
         recent = self._recent_offsets
@@ -464,6 +467,22 @@ class PartitionLog:
             path = file_path(self.path, active.base_offset)
             sealed.append(Stretch(path, active.base_offset, 0, active.nbytes, self.high_water))
         return Scrub(self._files, deque(sealed))
+
+    def plan_survey(self, question: Question) -> SurveyPlan | None:
+        """Decide where to look over a piece for what is missing; None at the high-water mark.
+
+        Raises:
+            OffsetOutOfRange: below what is kept, or above what was written.
+        """
+        offset, first = question.offset, self.first_offset
+        if self.high_water <= offset <= self.next_offset:
+            return None
+        if not first <= offset < self.high_water:
+            raise out_of_range(offset, first, self.high_water)
+        path, end_position, stop_offset, entry, segment = self._place(offset)
+        return SurveyPlan(
+            self._files, question, path, end_position, stop_offset, entry, self._indexes, segment
+        )
 
     # --------------------------------------------------------------------------------- retention
 
