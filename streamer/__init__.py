@@ -101,7 +101,9 @@ if TYPE_CHECKING:
     from streamer.batch import records_of as records_of
     from streamer.pipeline.channel import Receiver as Receiver
     from streamer.pipeline.channel import Sender as Sender
+    from streamer.pipeline.context import Decision as Decision
     from streamer.pipeline.context import StageContext as StageContext
+    from streamer.pipeline.context import StageDetail as StageDetail
     from streamer.pipeline.deliver import DeliverContext as DeliverContext
     from streamer.pipeline.deliver import Deliverer as Deliverer
     from streamer.pipeline.deliver import DeliverPlugin as DeliverPlugin
@@ -137,6 +139,7 @@ _STAGE_NAMES = {
     "Deliverer": "pipeline.deliver",
     "DeliverPlugin": "pipeline.deliver",
     "DeliverContext": "pipeline.deliver",
+    "Decision": "pipeline.context",
     "Port": "pipeline.deliver",
     "Membership": "pipeline.deliver",
     "Entry": "storage.partition",
@@ -147,6 +150,7 @@ _STAGE_NAMES = {
     "Sender": "pipeline.channel",
     "Stage": "pipeline.stage",
     "StageContext": "pipeline.context",
+    "StageDetail": "pipeline.context",
     "StageFactory": "pipeline.stage",
     "StagePlugin": "pipeline.stage",
     "Stream": "pipeline.streams",

@@ -117,9 +117,12 @@ class Latency:
         self._before = _Histogram()
         self._turn_at = clock() + window_s
 
-    def record(self, seconds: float, times: int = 1) -> None:
-        """Take in a duration (`times` over); below 0 counts as 0, above an hour as an hour."""
-        if self._clock() >= self._turn_at:
+    def record(self, seconds: float, times: int = 1, *, now: float | None = None) -> None:
+        """Take in a duration (`times` over); below 0 counts as 0, above an hour as an hour.
+
+        `now` is the clock's, from who has looked at it already.
+        """
+        if (self._clock() if now is None else now) >= self._turn_at:
             self._turn()
         self.count += times
         self.total_s += seconds * times
@@ -227,6 +230,13 @@ class Stats:
         for name, family in list(self._families.items()):
             for labels, value in list(family.series.items()):
                 yield Metric(name, family.kind, family.help, dict(labels), value)
+
+    def family(self, name: str) -> Iterator[tuple[dict[str, str], Value]]:
+        """The series of one name: labels and value."""
+        family = self._families.get(name)
+        if family is not None:
+            for labels, value in list(family.series.items()):
+                yield dict(labels), value
 
     def remove(self, **labels: str | int) -> int:
         """Drop every series that carries all these labels; returns how many there were."""

@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import structlog
@@ -32,9 +32,14 @@ from streamer.config import (
     StageConfig,
 )
 from streamer.daemon.http import Health, build_app, serve_http
+from streamer.daemon.inspector import Inspector
+from streamer.daemon.sampler import Sampler
 from streamer.daemon.varz import collect_varz
 from streamer.errors import NotAllowed
 from streamer.names import COMPANIONS, OWN_PREFIX
+from streamer.observe.events import Events
+from streamer.observe.taps import Taps
+from streamer.observe.traces import Tracer
 from streamer.pipeline.appender import Appender
 from streamer.pipeline.deliver import DeliverContext, Deliverer
 from streamer.pipeline.delivering import Delivering
@@ -63,6 +68,7 @@ _OWN_PIPELINE = "streamer"
 _OWN_SEGMENT_BYTES = 16 * 1024 * 1024
 
 _log = structlog.get_logger("streamer.daemon")
+T = TypeVar("T")
 
 
 def wall_clock_us() -> int:
@@ -101,6 +107,14 @@ class Daemon:
         self.sessions: Sessions | None = None
         self._registry = registry
         self._world = world or World()
+        self.files = self._world.files
+        self.now_us = self._world.now_us
+        self.events = Events(self.now_us)
+        self.taps = Taps(self.now_us)
+        self.tracer = Tracer(self.stats, self.now_us, self._world.rng)
+        self.sampler = Sampler(self, _OWN_PIPELINE)
+        self.inspector = Inspector(self, self.events, self.taps, self.tracer)
+        self._readers: Disk | None = None
         self._stop = trio.Event()
         self._done = False
 
@@ -116,6 +130,7 @@ class Daemon:
     def apply(self, config: Config) -> None:
         """Go on with another configuration; only what is marked `reload` in it may differ."""
         self.config = config
+        self.events.emit("config_reloaded", "the configuration was read again")
         if self.sessions is not None:
             self.sessions.origins = config.daemon.origins
         if self.streams is not None:
@@ -163,9 +178,11 @@ class Daemon:
         async with trio.open_nursery() as listeners_nursery:
             await self._listen(self.sessions, listeners_nursery)
             listeners_nursery.start_soon(self._keep_house, streams)
+            listeners_nursery.start_soon(self.sampler.run)
             listeners_nursery.start_soon(streams.scrub)
             await self._write_addresses()
             self.ready = True
+            self.events.emit("serving", f"serving {len(streams.all())} streams")
             _log.info(
                 "serving",
                 listen=[str(address) for address in self.addresses],
@@ -176,6 +193,9 @@ class Daemon:
             task_status.started()
             await self._stop.wait()
             self.ready = False
+            self.events.emit("draining", "going down")
+            self.events.close()
+            self.taps.close()
             listeners_nursery.cancel_scope.cancel()
 
     async def _listen(self, sessions: Sessions, nursery: trio.Nursery) -> None:
@@ -229,7 +249,7 @@ class Daemon:
     @asynccontextmanager
     async def _opened_streams(self) -> AsyncGenerator[Streams, None]:
         world, config = self._world, self.config
-        readers = world.make_readers(config.daemon.read_threads)
+        readers = self._readers = world.make_readers(config.daemon.read_threads)
         directory = await readers.run(partial(DataDirectory.open, world.files, self.data_path))
         try:
             streams = Streams(
@@ -240,6 +260,7 @@ class Daemon:
                 level=config.batch.zstd_level,
                 disk=readers,
                 cache=TailCache(_TAIL_CACHE_BYTES),
+                events=self.events,
             )
             self.streams = streams
             await streams.open_all()
@@ -303,6 +324,8 @@ class Daemon:
                 stats=self.stats,
                 open_disk=self._world.open_disk,
                 now_us=self._world.now_us,
+                events=self.events,
+                taps=self.taps,
                 serves=partial(self._serves, pipeline.name),
             )
             for pipeline in (*self.config.pipelines, own)
@@ -318,6 +341,8 @@ class Daemon:
             streams=streams,
             limits=self.config.batch.limits,
             stats=self.stats,
+            events=self.events,
+            taps=self.taps,
             appender=Appender(self._pipeline_of),
             now_us=self._world.now_us,
             log=structlog.get_logger("streamer.deliver"),
@@ -355,6 +380,7 @@ class Daemon:
             send_queue_bytes=session.send_queue_bytes,
             varz=self.varz,
             deliver=self.deliver,
+            inspected=self.inspector,
         )
 
     @asynccontextmanager
@@ -424,6 +450,22 @@ class Daemon:
 
     def varz(self) -> dict[str, Any]:
         return collect_varz(self)
+
+    def pipeline_name(self, stream: str) -> str:
+        """The name of the pipeline that serves a stream; empty if none does."""
+        try:
+            return self._pipeline_of(stream).name
+        except NotAllowed:
+            return ""
+
+    def sla_doc(self) -> dict[str, Any] | None:
+        """The service levels; None where the config asks for none."""
+        return None
+
+    async def read_disk(self, job: Callable[[], T]) -> T:
+        """Run `job` in a reader's thread."""
+        assert self._readers is not None, "asked before the data directory is open"
+        return await self._readers.run(job)
 
 
 def _replace_or_remove(files: Files, path: str, data: bytes) -> None:

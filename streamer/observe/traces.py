@@ -130,7 +130,8 @@ class Tracer:
         self._rng = rng
         self._sample = sample
         self._keep_s = keep_s
-        self._exporter = exporter
+        #: Who is told of finished traces.
+        self.exporter = exporter
         self._armed: list[_Armed] = []
         #: Whether appends without a traceparent may be traced.
         self._alert = sample > 0
@@ -145,6 +146,11 @@ class Tracer:
         self._skipped = stats.counter(
             "traces_skipped", "appends not traced, as there are too many a second"
         )
+
+    def configure(self, *, sample: float, keep_s: float) -> None:
+        """Go on with other settings."""
+        self._sample, self._keep_s = sample, keep_s
+        self._alert = bool(self._armed) or sample > 0
 
     # ----------------------------------------------------------------------------- beginning
 
@@ -257,8 +263,8 @@ class Tracer:
                     self._watch(trace, now)
             elif outcome is not None:
                 trace.outcome, trace.error = outcome.code, outcome.message
-            if self._exporter is not None:
-                self._exporter.trace(trace)
+            if self.exporter is not None:
+                self.exporter.trace(trace)
             trace._late = self._added
             self._publish(trace)
 
@@ -285,8 +291,8 @@ class Tracer:
 
     def _added(self, trace: Trace, span: Span) -> None:
         """A span came to a finished trace."""
-        if self._exporter is not None:
-            self._exporter.span(trace, span)
+        if self.exporter is not None:
+            self.exporter.span(trace, span)
         self._publish(trace)
 
     def _publish(self, trace: Trace) -> None:

@@ -24,6 +24,8 @@ import outcome
 import trio
 from trio.lowlevel import Abort, Task
 
+from streamer.observe.meter import Meter
+
 
 class Sized(Protocol):
     """Anything that flows: it knows its size in bytes."""
@@ -56,9 +58,10 @@ class ChannelStatistics:
 class _Shared(Generic[T]):
     """What the two kinds of ends have in common. Every method is synchronous."""
 
-    def __init__(self, items_max: int, bytes_max: int) -> None:
+    def __init__(self, items_max: int, bytes_max: int, meter: Meter | None) -> None:
         self.items_max = items_max
         self.bytes_max = bytes_max
+        self.meter = meter
         self.queue: deque[tuple[T, int, float]] = deque()
         self.bytes = 0
         self.items_seen = 0
@@ -91,9 +94,21 @@ class _Shared(Generic[T]):
             trio.lowlevel.reschedule(task)
 
     def take(self) -> T:
-        item, nbytes, _ = self.queue.popleft()
+        item, nbytes, offered_at = self.queue.popleft()
         self.bytes -= nbytes
+        if self.meter is not None:
+            self.meter.taken(item, offered_at, trio.current_time())
         return item
+
+    def take_all(self) -> list[T]:
+        items = [entry[0] for entry in self.queue]
+        if self.meter is not None:
+            now = trio.current_time()
+            for item, _, offered_at in self.queue:
+                self.meter.taken(item, offered_at, now)
+        self.queue.clear()
+        self.bytes = 0
+        return items
 
     def admit_blocked(self) -> None:
         """Let in the senders that there is room for now, first come first served."""
@@ -157,7 +172,10 @@ class Sender(Generic[T]):
         nbytes = item.nbytes
         if shared.blocked or not shared.has_room(nbytes):
             raise trio.WouldBlock
-        shared.put((item, nbytes, trio.current_time()))
+        now = trio.current_time()
+        if shared.meter is not None:
+            shared.meter.sent(item, now)
+        shared.put((item, nbytes, now))
 
     async def send(self, item: T) -> None:
         """Send, waiting for room. Cancelled while it waits, the item was not sent."""
@@ -169,8 +187,12 @@ class Sender(Generic[T]):
 
     async def _send_blocked(self, item: T) -> None:
         task = trio.lowlevel.current_task()
-        blocked = self._shared.blocked
-        blocked[task] = (item, item.nbytes, trio.current_time())
+        shared = self._shared
+        blocked, now = shared.blocked, trio.current_time()
+        if shared.meter is not None:
+            # It has done its part: waiting for room is for the stage behind to answer for.
+            shared.meter.sent(item, now)
+        blocked[task] = (item, item.nbytes, now)
 
         def abort(_: object) -> Abort:
             del blocked[task]
@@ -229,6 +251,7 @@ class Receiver(Generic[T]):
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         shared = self._shared
+        self._asked()
         while not shared.queue:
             await self._wait()
         item = shared.take()
@@ -247,6 +270,7 @@ class Receiver(Generic[T]):
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         shared = self._shared
+        self._asked()
         if not shared.queue:
             if until == math.inf:
                 await self._wait()
@@ -256,9 +280,7 @@ class Receiver(Generic[T]):
             if not shared.queue:
                 return []
         if bytes_max is None or shared.bytes <= bytes_max:
-            items = [entry[0] for entry in shared.queue]
-            shared.queue.clear()
-            shared.bytes = 0
+            items = shared.take_all()
         else:
             items = [shared.take()]
             room = bytes_max - items[0].nbytes
@@ -267,6 +289,11 @@ class Receiver(Generic[T]):
                 items.append(shared.take())
         shared.admit_blocked()
         return items
+
+    def _asked(self) -> None:
+        meter = self._shared.meter
+        if meter is not None and meter.last:
+            meter.asked(trio.current_time())
 
     async def _wait(self) -> None:
         """Wait until there may be something: an item, a nudge, or the end."""
@@ -330,9 +357,14 @@ class Receiver(Generic[T]):
         self.close()
 
 
-def open_channel(items_max: int, bytes_max: int) -> tuple[Sender[T], Receiver[T]]:
-    """A channel for at most `items_max` items of together at most `bytes_max` bytes."""
+def open_channel(
+    items_max: int, bytes_max: int, meter: Meter | None = None
+) -> tuple[Sender[T], Receiver[T]]:
+    """A channel for at most `items_max` items of together at most `bytes_max` bytes.
+
+    With a meter its items carry their times; see `streamer.observe.meter`.
+    """
     assert items_max > 0, "a channel of no items passes nothing"
     assert bytes_max > 0, "a channel of no bytes passes nothing"
-    shared: _Shared[T] = _Shared(items_max, bytes_max)
+    shared: _Shared[T] = _Shared(items_max, bytes_max, meter)
     return Sender(shared), Receiver(shared)

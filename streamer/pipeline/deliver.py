@@ -17,6 +17,8 @@ import trio
 
 from streamer.errors import StreamerError
 from streamer.limits import BatchLimits
+from streamer.observe.events import Events
+from streamer.observe.taps import Taps
 from streamer.pipeline.streams import Streams
 from streamer.stats import Stats
 
@@ -112,6 +114,10 @@ class DeliverContext:
     streams: Streams
     limits: BatchLimits
     stats: Stats
+    #: What people are told as it happens.
+    events: Events
+    #: Where people look at what is handed out.
+    taps: Taps
     #: Appends through the pipelines, as a session does.
     appender: Appender
     #: Wall clock, microseconds since 1970 UTC.

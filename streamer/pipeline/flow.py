@@ -7,9 +7,13 @@ group, and counts as under way until the last holder lets go.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import trio
+
+if TYPE_CHECKING:
+    from streamer.observe.traces import Trace
 
 
 class Flow:
@@ -20,9 +24,10 @@ class Flow:
         #: Called with the latency in seconds of each group that has been answered.
         self.on_done: Callable[[float], None] | None = None
 
-    def enter(self) -> Ticket:
+    def enter(self, traces: Sequence[Trace] = ()) -> Ticket:
+        """A group begins; `traces` are those of its appends."""
         self.in_flight += 1
-        return Ticket(self)
+        return Ticket(self, traces)
 
     def leave(self, latency_s: float) -> None:
         self.in_flight -= 1
@@ -33,9 +38,10 @@ class Flow:
 class Ticket:
     """One group's place in the flow."""
 
-    __slots__ = ("_flow", "_holders", "_since")
+    __slots__ = ("_flow", "_holders", "_since", "traces")
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: Flow, traces: Sequence[Trace]) -> None:
+        self.traces = traces
         self._flow = flow
         self._holders = 1
         self._since = trio.current_time()

@@ -17,6 +17,7 @@ import enum
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import attrs
@@ -26,14 +27,18 @@ import trio
 from streamer.config import PipelineConfig, StageConfig, matches
 from streamer.errors import OutcomeUnknown, PipelineDown
 from streamer.limits import BatchLimits
+from streamer.observe.events import Events
+from streamer.observe.meter import Meter
+from streamer.observe.taps import Taps
 from streamer.pipeline.channel import ChannelStatistics, Receiver, Sender, open_channel
-from streamer.pipeline.context import StageContext
+from streamer.pipeline.context import StageContext, StageDetail
 from streamer.pipeline.disk import Disk
 from streamer.pipeline.flow import Flow
+from streamer.pipeline.looks import look
 from streamer.pipeline.registry import Registry
 from streamer.pipeline.stage import Ack, Append, Stage
 from streamer.pipeline.streams import Streams
-from streamer.stats import Stats
+from streamer.stats import LatencySummary, Stats
 
 DiskOpener = Callable[[str], AbstractAsyncContextManager[Disk]]
 
@@ -59,6 +64,10 @@ class StageView:
     place: str
     stage: str
     channel: ChannelStatistics
+    #: Waiting in the channel, and what the stage takes for it.
+    queueing: LatencySummary
+    service: LatencySummary
+    detail: StageDetail | None
 
 
 class Pipeline:
@@ -74,6 +83,8 @@ class Pipeline:
         stats: Stats,
         open_disk: DiskOpener,
         now_us: Callable[[], int],
+        events: Events,
+        taps: Taps,
         serves: Callable[[str], bool] | None = None,
     ) -> None:
         """`serves` tells whether a stream is this pipeline's; by default its config alone does,
@@ -89,11 +100,18 @@ class Pipeline:
         self._stats = stats
         self._open_disk = open_disk
         self._now_us = now_us
+        self._events = events
+        self._taps = taps
         self._serves = serves or (lambda stream: matches(stream, config.streams))
         self._log = structlog.get_logger("streamer.pipeline").bind(pipeline=config.name)
+        #: From taking an append in to its ack; the ack stage adds to it.
+        self.append_latency = stats.latency(
+            "append_seconds", "from taking an append in to its ack", pipeline=config.name
+        )
         self._crashes = stats.counter("pipeline_crashes", "stage failures", pipeline=self.name)
         self._head: Sender[Append] | None = None
-        self._inputs: list[tuple[str, StageConfig, Receiver[Any]]] = []
+        self._inputs: list[tuple[str, StageConfig, Receiver[Any], Meter]] = []
+        self._details: dict[str, Callable[[], StageDetail]] = {}
         self._closing = trio.Event()
         #: Appends that are not answered yet, oldest first; those that are leave lazily.
         self._under_way: deque[Append] = deque()
@@ -199,10 +217,16 @@ class Pipeline:
             now_us=self._now_us,
             log=self._log,
             under_way=lambda: self._under_way,
+            events=self._events,
+            show=self._details.__setitem__,
         )
         async with trio.open_nursery() as nursery:
             head, tail = self._wire(nursery, context)
             self._head = head
+            if self.state is PipelineState.BACKING_OFF:
+                self._events.emit(
+                    "pipeline_restarted", f"pipeline {self.name} runs again", pipeline=self.name
+                )
             self.state = PipelineState.RUNNING
             task_status.started()
             if self._closing.is_set():
@@ -219,6 +243,9 @@ class Pipeline:
     ) -> tuple[Sender[Append], Receiver[Any]]:
         """Make the channels and start the stages between them."""
         self._inputs = []
+        self._details.clear()
+        meter: Meter | None = None
+        before = "session"
         head: Sender[Any] | None = None
         send: Sender[Any] | None = None
         pending: tuple[Stage, Receiver[Any], str] | None = None
@@ -226,8 +253,14 @@ class Pipeline:
             plugin = self._registry.get(place, config.stage)
             stage = plugin.factory(config.settings, context)
             channel = config.channel
-            send, receive = open_channel(channel.items, channel.bytes)
-            self._inputs.append((place, config, receive))
+            last = len(self._inputs) == len(self.config.stages) - 1
+            names = f"{self.name}/{place}.in", f"{self.name}/{before}.out"
+            point = self._taps.point(look, *names)
+            meter = Meter(self._stats, self.name, place, point, meter, last=last)
+            before = place
+            send, receive = open_channel(channel.items, channel.bytes, meter)
+            self._inputs.append((place, config, receive, meter))
+            self._gauge(place, receive)
             if pending is None:
                 head = send
             else:
@@ -239,9 +272,21 @@ class Pipeline:
         nursery.start_soon(_run_stage, *pending, send)
         return head, tail
 
+    def _gauge(self, place: str, receive: Receiver[Any]) -> None:
+        """The channel in front of a stage, for `/metrics`."""
+        for name, (field, help) in _GAUGES.items():
+            read = partial(_field, receive, field)
+            self._stats.gauge(name, help, read, pipeline=self.name, place=place)
+
     def _crashed(self, error: Exception) -> None:
         self._crashes.value += 1
         self.last_error = "; ".join(texts(error))
+        self._events.emit(
+            "pipeline_crashed",
+            f"a stage of pipeline {self.name} failed: {self.last_error[:200]}",
+            severity="error",
+            pipeline=self.name,
+        )
         self._log.error("stage failed", error=self.last_error, exc_info=error)
         if self._head is not None:
             self._head.close()
@@ -266,12 +311,38 @@ class Pipeline:
         while self._under_way:
             self._under_way.popleft().ack.resolve_all(unknown)
 
+    def channels(self) -> list[tuple[str, ChannelStatistics]]:
+        """The place of each stage, and what waits in front of it."""
+        return [(place, receive.statistics()) for place, _, receive, _ in self._inputs]
+
     def views(self) -> list[StageView]:
         """Each stage and what waits in front of it, in the order of the flow."""
         return [
-            StageView(place, config.stage, receive.statistics())
-            for place, config, receive in self._inputs
+            StageView(
+                place,
+                config.stage,
+                receive.statistics(),
+                meter.queueing.summary(),
+                meter.service.summary(),
+                self._details[place]() if place in self._details else None,
+            )
+            for place, config, receive, meter in self._inputs
         ]
+
+
+#: What `/metrics` says of a channel: fields of `ChannelStatistics`.
+_GAUGES = {
+    "channel_items": ("items", "items that wait in front of a stage"),
+    "channel_items_max": ("items_max", "items that may wait"),
+    "channel_bytes": ("bytes", "bytes that wait in front of a stage"),
+    "channel_bytes_max": ("bytes_max", "bytes that may wait"),
+    "channel_oldest_seconds": ("oldest_s", "age of what waits for longest"),
+}
+
+
+def _field(receive: Receiver[Any], field: str) -> float:
+    value: float = getattr(receive.statistics(), field)
+    return value
 
 
 async def _run_stage(stage: Stage, receive: Receiver[Any], place: str, send: Sender[Any]) -> None:

@@ -7,6 +7,10 @@ config class. It returns when its input ends, and closes its own ends. The value
 
 An `Append` is one request of one session. Its `ack` travels with it and is resolved exactly
 once for each of its records: by whichever stage knows the answer first.
+
+Each of the four carries its times: `taken_at` is when a stage took it out of its channel, and
+`began_at` when the oldest of what it was made of was taken. `traces` are those of the records in
+it that somebody follows: hardly ever any.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from streamer.errors import StreamerError
 from streamer.records import AckLevel, Lane, ProducerStamp, Receipt, Record
 
 if TYPE_CHECKING:
+    from streamer.observe.traces import Trace
     from streamer.pipeline.channel import Receiver, Sender
     from streamer.pipeline.context import StageContext
     from streamer.pipeline.flow import Ticket
@@ -60,6 +65,16 @@ class Ack:
             self._answered(self)
         return True
 
+    def watch(self, look: Callable[[Ack], None]) -> None:
+        """Have `look(ack)` called too, before `answered`."""
+        answered = self._answered
+
+        def both(ack: Ack) -> None:
+            look(ack)
+            answered(ack)
+
+        self._answered = both
+
     def resolve_all(self, outcome: Outcome) -> None:
         """Give `outcome` to all that have none yet."""
         for index, known in enumerate(self.outcomes):
@@ -86,6 +101,12 @@ class Append:
     stamp: ProducerStamp | None = None
     #: It has an offset, so it may come to be in the log whatever it is answered.
     proposed: bool = False
+    traces: Sequence[Trace] = ()
+    taken_at: float = 0.0
+
+    @property
+    def began_at(self) -> float:
+        return self.accepted_at
 
     @property
     def count(self) -> int:
@@ -102,6 +123,15 @@ class Group:
     #: What closed it: batch, records, count, bytes, linger, idle, lane, order or drain.
     reason: str
     ticket: Ticket
+    taken_at: float = 0.0
+
+    @property
+    def began_at(self) -> float:
+        return self.appends[0].taken_at
+
+    @property
+    def traces(self) -> Sequence[Trace]:
+        return self.ticket.traces
 
 
 @attrs.define(eq=False)
@@ -130,7 +160,14 @@ class Proposal:
     waiters: Sequence[Waiter]
     nbytes: int
     accepted_at: float
+    #: When its group was taken in.
+    began_at: float
     ticket: Ticket
+    taken_at: float = 0.0
+
+    @property
+    def traces(self) -> Sequence[Trace]:
+        return self.ticket.traces
 
     def fail(self, error: StreamerError) -> None:
         """Give `error` to every waiter that has no outcome yet."""
@@ -138,13 +175,22 @@ class Proposal:
             waiter.ack.resolve(waiter.index, error)
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Commit:
     """What one commit made durable, at which level: to be acked."""
 
     proposals: Sequence[Proposal]
     level: AckLevel
     nbytes: int
+    taken_at: float = 0.0
+
+    @property
+    def began_at(self) -> float:
+        return self.proposals[0].taken_at
+
+    @property
+    def traces(self) -> Sequence[Trace]:
+        return [trace for proposal in self.proposals for trace in proposal.ticket.traces]
 
 
 class StageFactory(Protocol):

@@ -26,6 +26,7 @@ from streamer.errors import (
     UnknownStream,
 )
 from streamer.limits import DICTIONARIES_MAX, BatchLimits
+from streamer.observe.events import Events, Severity
 from streamer.pipeline.disk import Disk
 from streamer.pipeline.partition import Partition, TailCache
 from streamer.storage.directory import DataDirectory, Storage, StreamMeta, check_stream_name
@@ -109,8 +110,10 @@ class Streams:
         level: int,
         disk: Disk,
         cache: TailCache,
+        events: Events,
     ) -> None:
         self._directory = directory
+        self._events = events
         self.settings = settings
         self._streams_max = streams_max
         self._limits = limits
@@ -163,6 +166,12 @@ class Streams:
             except StreamerError as error:
                 # The others are served; this one is neither served nor made anew.
                 self.unavailable[name] = error
+                self._events.emit(
+                    "damaged",
+                    f"stream {name} could not be opened: {error.message[:200]}",
+                    severity="error",
+                    stream=name,
+                )
                 _log.error("stream unavailable", stream=name, error=error.message)
 
     async def ensure(self, name: str) -> Stream:
@@ -196,7 +205,14 @@ class Streams:
                 _log.info(
                     "stream made", stream=name, partitions=meta.partitions, storage=meta.storage
                 )
+                self._events.emit("stream_created", f"stream {name} was made", stream=name)
             return await self._open(meta)
+
+    def _tell(
+        self, kind: str, stream: str, partition: int, text: str, severity: Severity = "warning"
+    ) -> None:
+        text = f"{stream}, partition {partition}: {text[:200]}"
+        self._events.emit(kind, text, severity=severity, stream=stream, partition=partition)
 
     async def _open(self, meta: StreamMeta) -> Stream:
         name, settings = meta.name, self.settings(meta.name)
@@ -216,7 +232,10 @@ class Streams:
             )
             for cut in log.recovery.cut:
                 _log.warning("torn tail cut", stream=name, partition=number, **attrs.asdict(cut))
+            if log.recovery.cut:
+                self._tell("recovered", name, number, f"a torn tail was cut: {log.recovery.cut[0]}")
             for damage in log.damage:
+                self._tell("damaged", name, number, f"damage: {damage}", severity="error")
                 _log.error("damage", stream=name, partition=number, **attrs.asdict(damage))
             partitions.append(Partition(name, number, log, self._cache, self._disk))
         epochs = dict(meta.producers.values())

@@ -12,6 +12,8 @@ from streamer.batch import HEADER_BYTES, check_dictionary, read_header
 from streamer.errors import BadRequest, OffsetOutOfRange, StreamerError, UnknownDictionary
 from streamer.names import OWN_PREFIX
 from streamer.pipeline.streams import Stream
+from streamer.session import inspection
+from streamer.session.gaps import gaps
 from streamer.session.service import Service
 from streamer.wire import frames
 
@@ -205,6 +207,15 @@ def _asks(verb: str) -> _Handler:
     return ask
 
 
+def _looks(handler: Callable[..., Awaitable[Any]]) -> _Handler:
+    """A verb of `inspection`."""
+
+    async def look(service: Service, args: Args) -> Any:
+        return await handler(service.inspected, args)
+
+    return look
+
+
 _Signature = dict[str, tuple[type, Any]]
 _STREAM: _Signature = {"stream": (str, None)}
 _PARTITION: _Signature = {**_STREAM, "partition": (int, 0)}
@@ -226,6 +237,7 @@ _OF_GROUPS: dict[str, _Signature] = {
         "partition": (int, 0),
     },
     "lag": {"stream": (str, "")},
+    "group_holes": {**_GROUP, "partition": (int, 0), "offset": (int, 0)},
     "dead": _STREAM,
     "dead_redrive": {**_PARTITION, "ranges": (list, None)},
     "dead_purge": {**_PARTITION, "ranges": (list, None)},
@@ -257,16 +269,28 @@ _VERBS: dict[str, tuple[_Handler, _Signature]] = {
     "dictionary_add": (_dictionary_add, {**_STREAM, "data": (bytes, None)}),
     "floor": (_floor, {**_PARTITION, "group": (str, None), "offset": (int, None)}),
     "time": (_time, {**_PARTITION, "timestamp_us": (int, None)}),
+    "gaps": (
+        gaps,
+        {
+            **_PARTITION,
+            "offset": (int, 0),
+            "last_us": (int, _MAYBE),
+            "silence_us": (int, 0),
+            "check": (bool, False),
+        },
+    ),
     "varz": (_varz, {}),
+    **{verb: (_looks(look), signature) for verb, (look, signature) in inspection.VERBS.items()},
     **{verb: (_asks(verb), signature) for verb, signature in _OF_GROUPS.items()},
 }
 VERBS = tuple(_VERBS)
 VERBS_OF_GROUPS = tuple(_OF_GROUPS)
-#: Those whose reply may be as large as a frame.
+#: Those whose reply may be as large as a frame. Not those that may wait long: events, tap, traces.
 LARGE_REPLIES = frozenset(
     {
-        "streams", "stream", "queues", "peek", "dictionary", "dictionary_get", "varz", "groups",
-        "group", "lag", "dead", "schedules",
+        "streams", "stream", "queues", "peek", "dictionary", "dictionary_get", "gaps", "varz",
+        "groups", "group", "group_holes", "lag", "dead", "schedules", "overview", "history",
+        "sessions", "config",
     }
 )  # fmt: skip
 __all__ = ["LARGE_REPLIES", "VERBS", "VERBS_OF_GROUPS", "StreamerError", "answer_admin", "describe"]

@@ -8,6 +8,7 @@ backlog stays in the log.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import trio
 
@@ -48,8 +49,12 @@ async def fetch(service: Service, outbox: Outbox, frame: frames.Fetch) -> Frame:
 
 
 class _Subscription:
-    def __init__(self, number: int, credit: int) -> None:
+    def __init__(self, number: int, credit: int, stream: str, partition: int) -> None:
         self.number = number
+        self.stream = stream
+        self.partition = partition
+        #: The next offset to send; -1 before it has begun.
+        self.offset = -1
         self.scope = trio.CancelScope()
         self.window = SendWindow(credit)
         self.granted = trio.lowlevel.ParkingLot()
@@ -63,12 +68,26 @@ class Subscriptions:
         self._outbox = outbox
         self._open: dict[int, _Subscription] = {}
         self._delivered = service.stats.counter("deliver_bytes", "bytes of batches delivered")
+        self._records = service.stats.counter("deliver_records", "records delivered to readers")
 
     def __len__(self) -> int:
         return len(self._open)
 
     def __contains__(self, subscription: int) -> bool:
         return subscription in self._open
+
+    def views(self) -> list[dict[str, Any]]:
+        """What people see of them."""
+        return [
+            {
+                "subscription": number,
+                "stream": each.stream,
+                "partition": each.partition,
+                "offset": each.offset,
+                "waits_for_credit": not each.window.open,
+            }
+            for number, each in self._open.items()
+        ]
 
     def begin(
         self,
@@ -77,7 +96,9 @@ class Subscriptions:
         reply: Callable[[int, Frame], None],
     ) -> None:
         """Start a subscription; `reply(request, frame)` tells from where, or why not."""
-        subscription = _Subscription(frame.subscription, frame.credit)
+        subscription = _Subscription(
+            frame.subscription, frame.credit, frame.stream, frame.partition
+        )
         self._open[frame.subscription] = subscription
         nursery.start_soon(self._run, subscription, frame, reply)
 
@@ -152,7 +173,8 @@ class Subscriptions:
                 result = await partition.read(offset, bytes_max)
             if result is None:
                 continue
-            offset = result.next_offset
+            self._records.value += result.next_offset - offset
+            subscription.offset = offset = result.next_offset
             nbytes = len(result.blob)
             if nbytes > frame_bytes:
                 # Made under a configuration that allowed more.

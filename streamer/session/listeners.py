@@ -165,6 +165,7 @@ class Sessions:
         self._addresses: Counter[str] = Counter()
         self._turning_away = 0
         self._open: dict[Session, None] = {}
+        self._number = 0
         self._connections = 0
         self._empty = trio.lowlevel.ParkingLot()
         stats = service.stats
@@ -175,6 +176,10 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def all(self) -> list[Session]:
+        """Those that are open, the oldest first."""
+        return list(self._open)
 
     async def accept(self, listener: Listener) -> None:
         """Take connections in until it is cancelled. Sessions outlive it."""
@@ -243,7 +248,10 @@ class Sessions:
         self, nursery: trio.Nursery, incoming: Incoming, address: Address
     ) -> None:
         transport = await self._transport(nursery, incoming, address)
-        session = Session(transport, self._service, incoming.peer)
+        self._number += 1
+        session = Session(
+            transport, self._service, incoming.peer, number=self._number, scheme=address.scheme
+        )
         self._open[session] = None
         if self._service.draining:
             # It came in before, and was too late for `drain`.

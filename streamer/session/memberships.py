@@ -38,6 +38,8 @@ class _Port:
         self.peer = peer
         self.subscription = subscription
         self.membership: Membership | None = None
+        #: What it has asked to join.
+        self.stream = self.group = ""
         #: The session left before the answer came.
         self.gone = False
         self._service = service
@@ -94,6 +96,7 @@ class Memberships:
         """Join a group; `reply(request, frame)` tells what it is, or why not."""
         number = frame.subscription
         port = _Port(self._service, self._outbox, number, name, peer, lambda: self._forget(port))
+        port.stream, port.group = frame.stream, frame.group
         self._ports[number] = port
 
         def answer(joined: Joined) -> None:
@@ -144,6 +147,20 @@ class Memberships:
             if port.membership is not None:
                 port.membership.leave(lost)
                 self._forget(port)
+
+    def views(self) -> list[dict[str, Any]]:
+        """What people see of them."""
+        return [
+            {
+                "subscription": number,
+                "stream": port.stream,
+                "group": port.group,
+                "member": port.membership.number,
+                "holding": port.membership.holding,
+            }
+            for number, port in self._ports.items()
+            if port.membership is not None
+        ]
 
     @property
     def holding(self) -> int:

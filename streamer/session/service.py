@@ -13,7 +13,8 @@ from streamer.names import OWN_PREFIX
 from streamer.pipeline.delivering import Delivering
 from streamer.pipeline.runner import Pipeline
 from streamer.pipeline.streams import Streams
-from streamer.stats import Stats
+from streamer.session.inspection import Inspected
+from streamer.stats import Counter, Stats
 
 #: A session keeps at least this much credit, or it could not even say that it wants more.
 WINDOW_BYTES_MIN = 64 * 1024
@@ -84,9 +85,20 @@ class Service:
     send_queue_bytes: int
     varz: Callable[[], dict[str, Any]]
     deliver: Delivering
+    inspected: Inspected
     #: Set when the daemon goes down: nothing new is taken in.
     draining: bool = False
     _routes: dict[str, Pipeline] = attrs.field(factory=dict, init=False)
+    _refusals: dict[str, Counter] = attrs.field(factory=dict, init=False)
+
+    def count_failed(self, code: str) -> None:
+        """A request was answered with an error of that code."""
+        counter = self._refusals.get(code)
+        if counter is None:
+            counter = self._refusals[code] = self.stats.counter(
+                "answers_failed", "requests that were answered with an error", code=code
+            )
+        counter.value += 1
 
     def pipeline(self, stream: str) -> Pipeline:
         """The pipeline that serves a stream: the first that matches.

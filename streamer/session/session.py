@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import structlog
 import trio
@@ -37,7 +38,7 @@ from streamer.errors import (
 )
 from streamer.pipeline.runner import Pipeline
 from streamer.pipeline.stage import Ack, Append
-from streamer.records import Lane, ProducerStamp
+from streamer.records import Lane, ProducerStamp, Receipt
 from streamer.session.admin import LARGE_REPLIES, answer_admin
 from streamer.session.delivery import Subscriptions, fetch
 from streamer.session.memberships import Memberships
@@ -58,9 +59,20 @@ _LAST_WORDS_S = 1.0
 class Session:
     """Serves one peer. `serve` returns when the session is over."""
 
-    def __init__(self, transport: Transport, service: Service, peer: str) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        service: Service,
+        peer: str,
+        *,
+        number: int = 0,
+        scheme: str = "",
+    ) -> None:
+        """`number` is the session's in what people are shown, `scheme` how it came in."""
         self.peer = peer
         self.name = ""
+        self.number = number
+        self._scheme = scheme
         self._transport = transport
         self._service = service
         self._limits = service.limits
@@ -82,7 +94,9 @@ class Session:
         #: Why the session ends, if for a fault.
         self._fault: ProtocolError | None = None
         self._settled = trio.lowlevel.ParkingLot()
-        self._heard_at = trio.current_time()
+        self._began_at = self._heard_at = trio.current_time()
+        #: Its own bytes and records, beside the counters of all.
+        self._in_bytes = self._out_bytes = self._in_records = 0
         self._log = structlog.get_logger("streamer.session").bind(peer=peer)
         self._records_in = service.stats.counter("session_records_in", "records received")
         self._bytes_in = service.stats.counter("session_bytes_in", "bytes of frames received")
@@ -104,6 +118,7 @@ class Session:
         try:
             if not await self._greet():
                 return
+            self._tell("session_opened", "came in")
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self._write)
@@ -120,6 +135,9 @@ class Session:
             budget.sessions -= 1
             budget.release(self._charged)
             left = self._leaving
+            if self._connection.state not in (State.GREETING, State.GREETED):
+                how = "left" if left else "broke off" if self._fault is None else "was ended"
+                self._tell("session_closed", how)
             self._connection.closed()
             # What it holds has failed, unless it or the daemon went in order.
             self._memberships.end_all("" if left else "the session of its consumer ended")
@@ -129,6 +147,47 @@ class Session:
             for inbox in self._inboxes.values():
                 for append in inbox:
                     append.ack.resolve_all(ConnectionFailed("its session ended"))
+
+    def _tell(self, kind: str, what: str) -> None:
+        why = f": {self._fault.message[:200]}" if self._fault is not None else ""
+        self._service.inspected.events.emit(
+            kind,
+            f"session {self.number} ({self.name or 'no name'}, {self.peer}) {what}{why}",
+            severity="warning" if self._fault is not None else "info",
+            session=self.number,
+            name=self.name,
+            peer=self.peer,
+        )
+
+    @property
+    def slow(self) -> bool:
+        """Whether its peer takes less than there is for it."""
+        return not self._outbox.has_room
+
+    def view(self) -> dict[str, Any]:
+        """What people see of it: plain values, sizes in bytes, times in seconds."""
+        now = trio.current_time()
+        return {
+            "session": self.number,
+            "name": self.name,
+            "peer": self.peer,
+            "transport": self._scheme,
+            "age_s": round(now - self._began_at, 3),
+            "heard_s": round(now - self._heard_at, 3),
+            "requests": len(self._requests),
+            "under_way_bytes": self._charged,
+            "window_bytes": self._window.granted - self._window.done,
+            "outbox_bytes": self._outbox.bytes,
+            "bytes_in": self._in_bytes,
+            "bytes_out": self._out_bytes,
+            "records_in": self._in_records,
+            "subscriptions": len(self._subscriptions),
+            "memberships": len(self._memberships),
+            "slow": self.slow,
+            "leaving": self._leaving,
+            "subscribed": self._subscriptions.views(),
+            "member_of": self._memberships.views(),
+        }
 
     async def _greet(self) -> bool:
         """Exchange the first two frames; False if the peer went away instead."""
@@ -206,6 +265,7 @@ class Session:
     def _handle(self, data: bytes) -> None:
         self._frames_in.value += 1
         self._bytes_in.value += len(data)
+        self._in_bytes += len(data)
         frame = self._connection.receive(data)
         handler = _HANDLERS.get(type(frame))
         assert handler is not None, f"the machine let a {type(frame).__name__} through"
@@ -239,6 +299,7 @@ class Session:
         try:
             batch = parse(frame.batch, self._service.batch_limits)
             self._records_in.value += batch.count
+            self._in_records += batch.count
             self._offer(
                 Append(
                     frame.stream,
@@ -265,6 +326,7 @@ class Session:
                 )
             records = records_of(frame)
             self._records_in.value += len(records)
+            self._in_records += len(records)
             stamp = None
             if frame.producer_id:
                 stamp = ProducerStamp(frame.producer_id, frame.epoch, frame.sequence)
@@ -304,6 +366,11 @@ class Session:
         self._window.completed(nbytes)
         self._charged -= ack.cost
         self._service.budget.release(ack.cost)
+        outcomes = ack.outcomes
+        if len(outcomes) > 1 or type(outcomes[0]) is not Receipt:
+            for outcome in outcomes:
+                if isinstance(outcome, StreamerError):
+                    self._service.count_failed(outcome.code)
         self._outbox.answer(request, ack)
 
     def _grant(self) -> int | None:
@@ -393,6 +460,7 @@ class Session:
             self._check_taking()
             frame = await work()
         except StreamerError as error:
+            self._service.count_failed(error.code)
             frame = failed(request, error)
         nbytes = 0
         if isinstance(frame, frames.Fetched):
@@ -491,7 +559,9 @@ class Session:
 
     def _count_out(self, data: Sequence[bytes]) -> None:
         self._frames_out.value += len(data)
-        self._bytes_out.value += sum(map(len, data))
+        nbytes = sum(map(len, data))
+        self._bytes_out.value += nbytes
+        self._out_bytes += nbytes
 
     async def _say_why(self, error: ProtocolError) -> None:
         """Try to tell a peer whose greeting failed; it may be in no state to hear it."""

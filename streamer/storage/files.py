@@ -123,7 +123,8 @@ class Files(Protocol):
             DirectoryLocked: another process has it; the text names that process.
         """
 
-    def free_bytes(self, path: str) -> int: ...
+    def space(self, path: str) -> tuple[int, int]:
+        """Bytes that are free and bytes in all, of the file system that has `path`."""
 
 
 def replace_file(files: Files, path: str, data: bytes) -> None:
@@ -299,6 +300,6 @@ class RealFiles:
     def lock(self, path: str) -> RealLock:
         return RealLock(path)
 
-    def free_bytes(self, path: str) -> int:
+    def space(self, path: str) -> tuple[int, int]:
         found = os.statvfs(path)
-        return found.f_bavail * found.f_frsize
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize

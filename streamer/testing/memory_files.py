@@ -404,10 +404,11 @@ class MemoryFiles:
             self._disk.locks[path] = self._disk.process
             return MemoryLock(self, path, self._disk.process)
 
-    def free_bytes(self, path: str) -> int:
+    def space(self, path: str) -> tuple[int, int]:
         with self._disk.guard:
             self._fence(self._process, path)
-            return max(0, self._disk.capacity_bytes - self._disk.used_bytes())
+            capacity = self._disk.capacity_bytes
+            return max(0, capacity - self._disk.used_bytes()), capacity
 
     # ------------------------------------------------------------------------------- mechanics
 

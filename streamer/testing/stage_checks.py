@@ -25,6 +25,7 @@ import trio.testing
 
 from streamer.batch import Codec
 from streamer.limits import BatchLimits
+from streamer.observe.events import Events
 from streamer.pipeline.channel import Receiver, Sender, open_channel
 from streamer.pipeline.context import StageContext
 from streamer.pipeline.disk import InlineDisk
@@ -87,6 +88,7 @@ async def open_context(
         level=1,
         disk=disk,
         cache=TailCache(1024 * 1024),
+        events=Events(lambda: _NOW_US),
     )
     yield StageContext(
         pipeline="checks",
@@ -98,6 +100,8 @@ async def open_context(
         now_us=lambda: _NOW_US,
         log=structlog.get_logger("streamer.checks"),
         under_way=lambda: under_way,
+        events=Events(lambda: _NOW_US),
+        show=lambda place, detail: None,
     )
 
 

@@ -332,7 +332,7 @@ async def test_an_append_that_comes_between_a_crash_and_its_notice(
     valve = Valve("ingest")
     async with open_site(two_pipelines(valve), registry=valve.registry) as site:
         bad = pipeline_of(site, "bad")
-        _, _, receive = bad._inputs[0]
+        _, _, receive, _ = bad._inputs[0]
         receive.close()
         append = make_append(0)
         with pytest.raises(PipelineDown, match="pipeline 'bad' stopped"):

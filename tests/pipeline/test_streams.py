@@ -23,6 +23,7 @@ from streamer.errors import (
     UnknownStream,
 )
 from streamer.limits import BatchLimits
+from streamer.observe.events import Events
 from streamer.pipeline.disk import InlineDisk
 from streamer.pipeline.partition import Partition, TailCache
 from streamer.pipeline.streams import Streams, StreamSettings
@@ -42,6 +43,7 @@ def make_streams(
         "level": 1,
         "disk": InlineDisk(),
         "cache": TailCache(1 << 20),
+        "events": Events(lambda: 0),
         **options,
     }
     return Streams(DataDirectory.open(files, "/data"), **given)

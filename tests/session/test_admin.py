@@ -11,6 +11,7 @@ import zstandard
 from streamer.batch import parse
 from streamer.limits import DICTIONARIES_MAX, BatchLimits
 from streamer.records import ProducerStamp
+from streamer.session import inspection
 from streamer.session.admin import VERBS, VERBS_OF_GROUPS
 from streamer.wire import frames
 from tests.site import NOW_US, Site, open_site
@@ -228,7 +229,9 @@ async def test_time(autojump_clock: Clock, site: Site) -> None:
 
 def test_each_verb_is_tested() -> None:
     # Those of consumer groups are tested with the stage that answers them.
-    assert set(VERBS) == set(GOOD) | {"streams", "queues", "varz", *VERBS_OF_GROUPS}
+    # And those that look inside in `test_inspection`.
+    others = {"streams", "queues", "varz", *VERBS_OF_GROUPS, *inspection.VERBS}
+    assert set(VERBS) == set(GOOD) | others
 
 
 @pytest.mark.parametrize("verb", sorted(GOOD))
@@ -259,7 +262,7 @@ async def test_unknown_verbs_and_long_names(autojump_clock: Clock, site: Site) -
     peer = await site.peer()
     failed = await peer.admin("drop_everything")
     assert failed.code == "bad_request"
-    assert "unknown admin verb 'drop_everything', known are ['dead'," in failed.message
+    assert "unknown admin verb 'drop_everything', known are ['config', 'dead'," in failed.message
     for verb, args in (
         ("x" * 60_000, {}),
         ("stream", {"stream": "x" * 900_000}),

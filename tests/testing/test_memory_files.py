@@ -251,7 +251,7 @@ def test_a_killed_process_is_fenced_and_the_cache_survives(files: MemoryFiles) -
         lambda: file.truncate(0),
         lambda: old.unlink("/d/f"),
         lambda: old.exists("/d/f"),
-        lambda: old.free_bytes("/d"),
+        lambda: old.space("/d"),
         lambda: old.listdir("/d"),
     ]
     for call in calls:
@@ -298,7 +298,7 @@ def test_a_full_disk_takes_what_fits(files: MemoryFiles) -> None:
     files.capacity_bytes = 10
     file = files.create("/d/f")
     file.write_at(0, [b"abcdef"])
-    assert files.free_bytes("/d") == 4
+    assert files.space("/d") == (4, 10)
     with pytest.raises(OSError, match="No space left") as caught:
         file.write_at(6, [b"ghijklmnop"])
     assert caught.value.errno == errno.ENOSPC
@@ -309,7 +309,7 @@ def test_a_full_disk_takes_what_fits(files: MemoryFiles) -> None:
         files.create("/d/g")
     file.truncate(6)
     file.write_at(6, [b"ghij"])
-    assert files.free_bytes("/d") == 0
+    assert files.space("/d") == (0, 10)
     assert MemoryFiles(capacity_bytes=7).capacity_bytes == 7
 
 

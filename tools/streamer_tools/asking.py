@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import trio
 
 from streamer_tools.exits import Exit, Told
+
+if TYPE_CHECKING:
+    from streamer.client import Client
 
 
 def ask(url: str, verb: str, **arguments: Any) -> Any:
@@ -25,7 +28,29 @@ async def _ask(url: str, verb: str, arguments: dict[str, Any]) -> Any:
     from streamer.client import connect
 
     async with connect(url) as client:
+        return await asked(client, url, verb, arguments)
+
+
+async def asked(client: Client, url: str, verb: str, arguments: dict[str, Any]) -> Any:
+    """The answer of a daemon that may be older than this tool.
+
+    Raises:
+        Told: the daemon does not know the verb, or not these arguments.
+        StreamerError: it refused.
+    """
+    from streamer import __version__
+    from streamer.errors import BadRequest
+
+    try:
         return await client.admin(verb, arguments)
+    except BadRequest as error:
+        if not error.message.startswith(("unknown admin verb", f"{verb}: takes [")):
+            raise
+        raise Told(
+            Exit.PROTOCOL,
+            f"the daemon at {url} is {client.server_name or 'of another version'} and does not "
+            f"know {verb!r} as this tool does, which is streamer {__version__}",
+        ) from error
 
 
 def confirm(question: str) -> None:

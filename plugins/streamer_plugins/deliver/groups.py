@@ -416,6 +416,15 @@ class Deliver:
         self.members[member.number] = membership
         pump.ports[member.number] = port
         pump.group.join(member)
+        self.context.events.emit(
+            "member_joined",
+            f"{own.name or port.peer} joined group {group} of {stream}",
+            stream=stream,
+            group=group,
+            member=member.number,
+            name=own.name,
+            peer=port.peer,
+        )
         answer(
             (
                 membership,

@@ -116,6 +116,20 @@ class Membership:
         else:
             deliver.journal.when_durable(lambda error: answer(error or failures))
 
+    def _tell_left(self, lost: str) -> None:
+        group, member = self.pump.group, self.member
+        how = f": {lost}" if lost else ""
+        self._deliver.context.events.emit(
+            "member_left",
+            f"{member.name or member.peer} left group {group.name} of {group.stream}{how}",
+            severity="warning" if lost else "info",
+            stream=group.stream,
+            group=group.name,
+            member=self.number,
+            name=member.name,
+            peer=member.peer,
+        )
+
     def woken(self) -> None:
         self.pump.wake()
 
@@ -127,6 +141,7 @@ class Membership:
         ledgers = {lease.ledger for lease in self.member.leases.values()}
         group.leave(self.member, trio.current_time(), deliver.context.now_us(), lost=lost)
         del self.pump.ports[self.number]
+        self._tell_left(lost)
         for ledger in ledgers:
             deliver.news.note(self.pump, ledger)
         self.pump.tell()

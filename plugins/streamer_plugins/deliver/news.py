@@ -56,6 +56,15 @@ class News:
     def _bury(self, pump: Pump, ledger: Ledger) -> None:
         group = pump.group
         for dead in ledger.take_dead():
+            self._context.events.emit(
+                "dead_letter",
+                f"{group.stream}, group {group.name}: records died ({dead.reason})",
+                severity="warning",
+                count=dead.end - dead.first,
+                stream=group.stream,
+                group=group.name,
+                reason=dead.reason,
+            )
             facts = {
                 "reason": dead.reason,
                 "group": group.name,

@@ -24,6 +24,7 @@ from streamer import (
 from streamer.groups.group import Group, Member
 from streamer.groups.ledger import NEWS_MAX, Ledger
 from streamer.groups.ranges import size
+from streamer.observe.taps import Encoded
 from streamer_plugins.deliver.source import Piece, Source
 
 #: After a partition could not be read, it is left alone for so long.
@@ -63,6 +64,8 @@ class Pump:
         self._next_token = next_token
         self._changed = changed
         self._timed = timed
+        self._point_name = f"deliver/{group.stream}/{group.name}"
+        self._point = context.taps.point(lambda row: [row], self._point_name)
         self._sources = [Source(each, self._limits) for each in stream.partitions]
         self._turn = 0
         self._work = trio.Event()
@@ -74,6 +77,7 @@ class Pump:
         self._work.set()
 
     def close(self) -> None:
+        self._context.taps.remove(self._point_name)
         for partition in self.stream.partitions:
             partition.watchers.discard(self.wake)
 
@@ -239,6 +243,8 @@ class Pump:
             )
             self._timed[ledger] = self
             self._count(lease.count, choice.failures)
+            if self._point.taps:
+                self._show(ledger.number, choice.bounds, choice.failures, lease.count, batch)
             self.ports[member.number].hand(
                 lease.token, ledger.number, choice.failures + 1, choice.bounds, whole, batch
             )
@@ -252,6 +258,31 @@ class Pump:
         counts.delivered += records
         if failures:
             counts.redelivered += records
+            self._context.events.emit(
+                "redelivered",
+                f"{self.group.stream}, group {self.group.name}: records handed out again",
+                count=records,
+                stream=self.group.stream,
+                group=self.group.name,
+            )
+
+    def _show(
+        self, partition: int, bounds: list[int], failures: int, records: int, batch: bytes
+    ) -> None:
+        self._point.saw(
+            {
+                "kind": "lease",
+                "stream": self.group.stream,
+                "partition": partition,
+                "offset": bounds[0],
+                "records": records,
+                "bytes": len(batch),
+                "lane": None,
+                "reason": f"attempt {failures + 1}" if failures else None,
+                "_batch": Encoded(batch),
+                "_sample": None,
+            }
+        )
 
     def _render(self, piece: Piece, bounds: list[int]) -> tuple[bytes, bool]:
         """The bytes to send, and whether they are the whole batch."""

@@ -15,6 +15,7 @@ from streamer.groups.ledger import Ledger
 from streamer.groups.ordered import OrderedLedger
 from streamer.groups.settings import GroupSettings
 from streamer.names import DEAD, DELAYED
+from streamer_plugins.deliver.holes import holes
 from streamer_plugins.deliver.letterbox import Letterbox
 from streamer_plugins.deliver.pump import Pump
 from streamer_plugins.deliver.source import Source
@@ -170,6 +171,14 @@ _LAG_KEYS = (
     "retrying",
 )
 
+
+async def _holes(deliver: Deliver, args: Args) -> Any:
+    pump = deliver.pump(args["stream"], args["group"])
+    partition = pump.stream.partition(args["partition"])
+    ledger = pump.group.ledgers[partition.number]
+    return holes(ledger, partition.high_water, args["offset"])
+
+
 # -------------------------------------------------------------------------------- changing
 
 
@@ -293,6 +302,7 @@ _VERBS: dict[str, Callable[[Deliver, Args], Awaitable[Any]]] = {
     "group_delete": _delete,
     "group_seek": _seek,
     "lag": _lag,
+    "group_holes": _holes,
     "dead": _dead,
     "dead_redrive": _redrive,
     "dead_purge": _purge,

@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 import attrs
@@ -20,17 +21,21 @@ import trio
 
 from streamer import (
     Append,
+    Decision,
     Group,
     Lane,
     Receiver,
     Sender,
     Stage,
     StageContext,
+    StageDetail,
     StagePlugin,
     setting,
 )
 from streamer_plugins.ingest.controller import DECISIONS, Controller
 
+#: The newest decisions of the controller are shown to those who look.
+_DECISIONS_SHOWN = 20
 _CLOSE_REASONS = ("batch", "records", "count", "bytes", "linger", "idle", "lane", "order", "drain")
 
 
@@ -74,6 +79,12 @@ class _Ingest:
             bytes_max=config.bytes_max,
             latency_target_s=config.latency_target_s,
         )
+        self._now_us = context.now_us
+        #: (when, what, latency, fill, limit before, limit after) of those that changed the limit.
+        self._changes: deque[tuple[int, str, float, float, float, float]] = deque(
+            maxlen=_DECISIONS_SHOWN
+        )
+        context.show("ingest", self.detail)
         stats, name = context.stats, context.pipeline
         self._decisions = {
             d: stats.counter(
@@ -102,9 +113,46 @@ class _Ingest:
 
     def answered(self, latency_s: float) -> None:
         """A group left the pipeline: adapt, and let a waiting group go."""
-        self._decisions[self.controller.committed(latency_s)].value += 1
+        controller = self.controller
+        before = controller.records
+        decision = controller.committed(latency_s)
+        self._decisions[decision].value += 1
+        if controller.records != before:
+            change = self._now_us(), decision, latency_s, controller.fill, before
+            self._changes.append((*change, controller.records))
         if self._open and not self._flow.in_flight:
             self._receive.nudge()
+
+    def detail(self) -> StageDetail:
+        """The present limits, and how they came about."""
+        controller, config = self.controller, self._config
+        return StageDetail(
+            f"groups of at most {controller.count_limit} records now, between "
+            f"{controller.records_min} and {controller.records_max}; commits are to take at most "
+            f"{config.latency_target_s * 1000:g} ms",
+            {
+                "records_limit": controller.count_limit,
+                "records_min": controller.records_min,
+                "records_max": controller.records_max,
+                "bytes_limit": controller.bytes_limit,
+                "latency_target_s": config.latency_target_s,
+                "linger_s": config.linger_s,
+                "record_bytes": controller.record_bytes,
+            },
+            tuple(self._told(*change) for change in self._changes),
+        )
+
+    def _told(
+        self, at_us: int, decision: str, latency_s: float, fill: float, before: float, after: float
+    ) -> Decision:
+        target_s = self._config.latency_target_s
+        if decision == "shrink":
+            why = f"a commit took {latency_s * 1000:.1f} ms, above {target_s * 1000:g} ms"
+        elif decision == "grow":
+            why = f"the last group was full, and its commit took {latency_s * 1000:.1f} ms"
+        else:
+            why = f"the last group had {fill:.0%} of the records that it might have"
+        return Decision(at_us, decision, why, round(before, 1), round(after, 1))
 
     def take(self, appends: Iterable[Append]) -> list[Group]:
         """Sort what came in into groups; those that are ready to go."""
@@ -164,7 +212,9 @@ class _Ingest:
 
     def _group(self, appends: list[Append], nbytes: int, reason: str) -> Group:
         self._closed[reason].value += 1
-        return Group(appends[0].stream, appends, nbytes, reason, self._flow.enter())
+        traces = [trace for append in appends if append.traces for trace in append.traces]
+        ticket = self._flow.enter(traces)
+        return Group(appends[0].stream, appends, nbytes, reason, ticket)
 
 
 def make(config: GroupConfig, context: StageContext) -> Stage:

@@ -26,6 +26,7 @@ from streamer import (
     AckLevel,
     Batch,
     Commit,
+    DiskFull,
     OutcomeUnknown,
     Partition,
     PartitionStopped,
@@ -88,6 +89,7 @@ class _Persist:
         stats, name = context.stats, context.pipeline
         self._commits = stats.counter("persist_commits", "commits to disk", pipeline=name)
         self._batches = stats.counter("persist_batches", "batches written", pipeline=name)
+        self._records = stats.counter("persist_records", "records committed", pipeline=name)
         self._bytes = stats.counter("persist_bytes", "bytes written", pipeline=name)
         self._failed = stats.counter("persist_failures", "writes that failed", pipeline=name)
         self._dropped = stats.counter(
@@ -103,6 +105,7 @@ class _Persist:
             log = write.partition.log
             dropped = log.dropped
             write.partition.committed(write.plan, write.batches)
+            self._records.value += sum(batch.count for batch in write.batches)
             self._dropped.value += log.dropped - dropped
             done += write.proposals
         return self._commit(done, AckLevel.ACCEPTED)
@@ -162,6 +165,7 @@ class _Persist:
         partition = write.partition
         if write.error is not None:
             self._failed.value += 1
+            self._tell(partition, write.error)
             partition.failed(write.plan, write.error)
             self._context.log.error(
                 "write failed",
@@ -176,10 +180,19 @@ class _Persist:
         partition.committed(write.plan, batches)
         self._commits.value += 1
         self._batches.value += len(batches)
+        self._records.value += sum(batch.count for batch in batches)
         self._bytes.value += sum(batch.nbytes for batch in batches)
         if self._at_intervals:
             self._dirty[partition] = None
         return True
+
+    def _tell(self, partition: Partition, error: StreamerError) -> None:
+        stream, number = partition.stream, partition.number
+        text = f"{stream}, partition {number}: {error.message[:200]}"
+        kind = "disk_full" if isinstance(error, DiskFull) else "write_failed"
+        if isinstance(error, PartitionStopped):
+            kind = "partition_stopped"
+        self._context.events.emit(kind, text, severity="error", stream=stream, partition=number)
 
     def _fail(self, proposals: Sequence[Proposal], error: StreamerError) -> None:
         for proposal in proposals:
@@ -199,6 +212,7 @@ class _Persist:
                 raise
             except StreamerError as error:
                 partition.failed(plan, error)
+                self._tell(partition, error)
                 self._context.log.error(
                     "sync failed",
                     stream=partition.stream,

@@ -367,6 +367,7 @@ class _Propose:
             waiters,
             nbytes,
             group.appends[0].accepted_at,
+            group.taken_at,
             group.ticket,
         )
 

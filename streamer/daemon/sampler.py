@@ -1,0 +1,232 @@
+"""Looks at the daemon once a second: rates, history, service levels, and what grows silently.
+
+Rules: everything here is read from counters that others keep, so nothing is paid for on the way of
+a record. A look that takes long is taken less often: together they may cost one percent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from streamer.observe.history import History
+from streamer.stats import Counter, Stats
+
+if TYPE_CHECKING:
+    from streamer.daemon.supervisor import Daemon
+
+_EVERY_S = 1.0
+#: Rates are told over so many seconds.
+RATE_S = 10
+#: What costs more than a moment is looked at so often, at the most.
+_SLOW_EVERY_S = 10.0
+_COST_SHARE = 0.01
+#: A session that takes nothing for so long is said to be slow.
+_SLOW_SESSION_S = 2.0
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+#: Errors of these codes are time-outs.
+_TIMEOUTS = ("timed_out", "outcome_unknown")
+
+#: Totals by what they are called in documents: the counters that make them up.
+_TOTALS = {
+    "records_in": "session_records_in",
+    "bytes_in": "session_bytes_in",
+    "bytes_out": "session_bytes_out",
+    "records_acked": "persist_records",
+    "errors": "answers_failed",
+}
+
+
+@attrs.frozen
+class Process:
+    """What the system says of this process, and of the disk below the data."""
+
+    cpu_s: float = 0.0
+    rss_bytes: int = 0
+    threads: int = 0
+    fds: int = 0
+    fds_max: int = 0
+    free_bytes: int | None = None
+    total_bytes: int | None = None
+
+
+class Sampler:
+    """Made by the daemon; `run` is its task."""
+
+    def __init__(self, daemon: Daemon, own_pipeline: str) -> None:
+        self.history = History()
+        self.process = Process()
+        self.seconds = 0
+        self.seconds_ok = 0
+        self.groups: list[dict[str, Any]] = []
+        self._daemon = daemon
+        self._own_pipeline = own_pipeline
+        self._looks: deque[tuple[float, dict[str, float]]] = deque(maxlen=RATE_S + 1)
+        self._groups_at = 0.0
+        self._system_at = 0.0
+        self._slow_since: dict[int, float] = {}
+
+    # ---------------------------------------------------------------------------------- totals
+
+    def totals(self) -> dict[str, float]:
+        """What was counted since the start, by name; of pipelines under `NAME/...`."""
+        stats = self._daemon.stats
+        found = {
+            name: _sum(stats, counter, self._own_pipeline) for name, counter in _TOTALS.items()
+        }
+        found["records_out"] = _sum(stats, "deliver_records") + _sum(stats, "group_delivered")
+        found["timeouts"] = sum(
+            counter.value
+            for labels, counter in _counters(stats, "answers_failed")
+            if labels.get("code") in _TIMEOUTS
+        )
+        for kind in ("records", "bytes", "batches"):
+            for labels, counter in _counters(stats, f"persist_{kind}"):
+                found[f"{labels['pipeline']}/{kind}"] = counter.value
+        for pipeline in self._daemon.pipelines:
+            for place, channel in pipeline.channels():
+                found[f"{pipeline.name}/{place}/items"] = channel.items_total
+                found[f"{pipeline.name}/{place}/bytes"] = channel.bytes_total
+        found["cpu_s"] = time.process_time()
+        streams = self._daemon.streams
+        for stream in streams.all() if streams is not None else ():
+            found[f"{stream.name}:records"] = sum(p.high_water for p in stream.partitions)
+        return found
+
+    def rates(self) -> dict[str, float]:
+        """What each total grew by a second, over the last `RATE_S` seconds."""
+        if len(self._looks) < 2:
+            return {}
+        (then, before), (now, after) = self._looks[0], self._looks[-1]
+        return _rates(before, after, now - then)
+
+    @property
+    def availability(self) -> float:
+        """The share of seconds since the start in which all was well."""
+        return self.seconds_ok / self.seconds if self.seconds else 1.0
+
+    # ------------------------------------------------------------------------------------ task
+
+    async def run(self) -> None:
+        """Look, until cancelled."""
+        while True:
+            await self._look_slowly()
+            self._look()
+            await trio.sleep(_EVERY_S)
+
+    def _look(self) -> None:
+        daemon, now = self._daemon, trio.current_time()
+        self.seconds += 1
+        self.seconds_ok += daemon.health().ok
+        self._looks.append((now, self.totals()))
+        if len(self._looks) > 1:
+            (then, before), (_, after) = self._looks[-2], self._looks[-1]
+            self._note(_rates(before, after, now - then))
+        daemon.events.flush()
+        daemon.taps.expire()
+        self._name_slow_sessions(now)
+
+    def _note(self, rates: Mapping[str, float]) -> None:
+        """Put one second into the history."""
+        values = {name: rates.get(name, 0.0) for name in (*_TOTALS, "records_out", "timeouts")}
+        values["cpu"] = rates.get("cpu_s", 0.0)
+        values["rss_bytes"] = self.process.rss_bytes
+        values["lag_records"] = sum(group["lag"] for group in self.groups)
+        values["in_flight"] = sum(group["in_flight"] for group in self.groups)
+        for pipeline in self._daemon.pipelines:
+            if pipeline.name == self._own_pipeline:
+                continue
+            seen = pipeline.append_latency.summary()
+            for name, worst in (("append_p50_s", seen.p50_s), ("append_p99_s", seen.p99_s)):
+                values[name] = max(values.get(name, 0.0), worst)
+            for place, channel in pipeline.channels():
+                share = max(channel.items / channel.items_max, channel.bytes / channel.bytes_max)
+                values[f"fill.{pipeline.name}.{place}"] = share
+        self.history.add(self._daemon.now_us(), values)
+
+    async def _look_slowly(self) -> None:
+        now = trio.current_time()
+        deliver = self._daemon.deliver
+        if deliver is not None and now >= self._groups_at:
+            began = time.perf_counter()
+            self.groups = deliver.varz() or []
+            self._groups_at = now + (time.perf_counter() - began) / _COST_SHARE
+        if now >= self._system_at:
+            self._system_at = now + _SLOW_EVERY_S
+            # Of a disk that hangs this would wait for ever, and so it does not wait for it here.
+            with trio.move_on_after(_EVERY_S):
+                self.process = await self._daemon.read_disk(self._read_process)
+
+    def _read_process(self) -> Process:
+        """In a thread: what the system says."""
+        import resource
+
+        free_bytes = total_bytes = None
+        with contextlib.suppress(OSError):
+            free_bytes, total_bytes = self._daemon.files.space(self._daemon.data_path)
+        rss_bytes = fds = 0
+        with contextlib.suppress(OSError), open("/proc/self/statm", "rb") as file:
+            rss_bytes = int(file.read().split()[1]) * _PAGE_BYTES
+        with contextlib.suppress(OSError):
+            fds = len(os.listdir("/proc/self/fd"))
+        return Process(
+            time.process_time(),
+            rss_bytes,
+            threading.active_count(),
+            fds,
+            resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            free_bytes,
+            total_bytes,
+        )
+
+    def _name_slow_sessions(self, now: float) -> None:
+        sessions = self._daemon.sessions
+        slow = {each.number: each for each in (sessions.all() if sessions else ()) if each.slow}
+        self._slow_since = {
+            number: since for number, since in self._slow_since.items() if number in slow
+        }
+        for number, session in slow.items():
+            since = self._slow_since.setdefault(number, now)
+            if since < now - _SLOW_SESSION_S:
+                # Said once: it stays in the table with a time that never comes again.
+                self._slow_since[number] = float("inf")
+                self._daemon.events.emit(
+                    "session_slow",
+                    f"session {number} ({session.name or 'no name'}, {session.peer}) takes less "
+                    "than there is for it",
+                    severity="warning",
+                    session=number,
+                    peer=session.peer,
+                )
+
+
+def _counters(stats: Stats, name: str) -> list[tuple[dict[str, str], Counter]]:
+    return [(labels, value) for labels, value in stats.family(name) if isinstance(value, Counter)]
+
+
+def _sum(stats: Stats, name: str, without: str = "") -> float:
+    """The total of a name, less what belongs to the pipeline `without`."""
+    return sum(
+        counter.value
+        for labels, counter in _counters(stats, name)
+        if labels.get("pipeline") != without or not without
+    )
+
+
+def _rates(
+    before: Mapping[str, float], after: Mapping[str, float], seconds: float
+) -> dict[str, float]:
+    """A total that fell belongs to something new: it counts from 0."""
+    found = {}
+    for name, value in after.items():
+        was = before.get(name, 0.0)
+        found[name] = (value - was if value >= was else value) / max(seconds, 1e-6)
+    return found
