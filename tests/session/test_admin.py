@@ -30,6 +30,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "dictionary_add": {"stream": "s", "data": b"x"},
     "floor": {"stream": "s", "group": "g", "offset": 0},
     "time": {"stream": "s", "timestamp_us": 0},
+    "gaps": {"stream": "s"},
 }
 
 
