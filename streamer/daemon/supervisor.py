@@ -31,6 +31,7 @@ from streamer.config import (
     PipelineConfig,
     StageConfig,
 )
+from streamer.daemon.console import console_routes, inside_of
 from streamer.daemon.http import Health, build_app, serve_http
 from streamer.daemon.inspector import Inspector
 from streamer.daemon.sampler import Sampler
@@ -385,11 +386,12 @@ class Daemon:
 
     @asynccontextmanager
     async def _serving_http(self) -> AsyncGenerator[None, None]:
-        """Health and metrics, from before the recovery until after the drain."""
+        """Health, metrics and the console, from before the recovery until after the drain."""
         if not self.config.daemon.http:
             yield
             return
-        app = build_app(stats=self.stats, health=self.health, varz=self.varz)
+        console = console_routes(inside_of(self))
+        app = build_app(stats=self.stats, health=self.health, varz=self.varz, console=console)
         closing = trio.Event()
         async with trio.open_nursery() as nursery:
             self.http_address = await nursery.start(
