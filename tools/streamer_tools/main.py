@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "consume": ("consume", "Write a stream's records to standard output, one a line."),
     "streams": ("streams", "List the streams and their partitions."),
     "queues": ("queues", "Show what waits in each pipeline, against its limits."),
+    "top": ("top.command", "Watch a daemon live: channels, groups, streams, sessions, events."),
     "peek": ("peek", "Show one record and the batch it is in."),
     "groups": ("groups", "List the consumer groups: members, lag, what is out, what died."),
     "lag": ("lag", "Show how far each group is behind, or check it against a limit."),
