@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, Popen, run
+from subprocess import PIPE, run
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
 
-from streamer_tools.bench.command import WORKLOADS
 from streamer_tools.bench.values import log_lines
 from streamer_tools.main import main
 from streamer_tools.own_daemon import OwnDaemon, command_line
@@ -171,74 +169,6 @@ def test_an_address_in_use_is_named(daemon: OwnDaemon, tmp_path: Path) -> None:
     assert second.returncode == 74
     assert url.encode() in second.stderr
     assert b"Traceback" not in second.stderr
-
-
-@pytest.mark.parametrize("workload", WORKLOADS)
-def test_a_benchmark_reports_what_it_measured(shell: Shell, workload: str) -> None:
-    some = {"batch": 50, "clients": 2, "in_flight": 3, "rate": 3000.0, "single_records": 100}
-    used = {name: some[name] for name in WORKLOADS[workload].options}
-    arguments = ["bench", workload, "--json", "--records", "300", "--repeats", "2"]
-    for name, value in used.items():
-        arguments += [f"--{name.replace('_', '-')}", str(value)]
-    document = json.loads(shell(*arguments).stdout)
-    assert document["workload"] == workload
-    assert document["settings"] == used | {
-        "records": 300, "repeats": 2, "seed": 0, "value_bytes": 100, "url": shell.url,
-        "transport": "ws",
-    }  # fmt: skip
-    assert len(document["repeats"]) == 2
-    assert document["median"]["records_per_s"] > 0
-    assert 10 < document["median"]["disk_bytes_per_record"] < 400
-    assert document["machine"]["fsync_median_ms"] > 0
-    assert document["versions"]["trio"]
-    assert document["peak_rss_bytes"]["client"] > 1e6
-    timed = workload in ("produce", "single", "shared", "latency")
-    assert (document["median"]["latency_ms"] is not None) == timed
-    assert ("single_records_per_s" in document["median"]) == (workload == "group")
-
-
-def test_a_benchmark_with_a_daemon_of_its_own_leaves_nothing_behind(
-    shell: Shell, tmp_path: Path
-) -> None:
-    arguments = ["bench", "produce", "--records", "2000", "--repeats", "1", "--transport", "unix"]
-    result = run(
-        command_line(*arguments, "--data", str(tmp_path)),
-        capture_output=True, timeout=TIMEOUT_S, check=True,
-    )  # fmt: skip
-    document = json.loads(result.stdout)
-    assert document["settings"]["transport"] == "unix"
-    assert "url" not in document["settings"]
-    assert document["median"]["daemon_cpu_s"] is not None
-    assert document["peak_rss_bytes"]["daemon"] > 1e6
-    assert b"records/s" in result.stderr
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (["consume", "--clients", "5"], "--clients"),
-        (["produce", "--rate", "5"], "--rate"),
-        (["produce", "--url", "tcp://h:1", "--transport", "unix"], "--transport"),
-        (["produce", "--url", "tcp://h:1", "--config", "x"], "--config"),
-        (["produce", "--url", "tcp://h:1", "--data", "x"], "--data"),
-        (["produce", "--url", "foo"], "foo"),
-    ],
-)
-def test_a_benchmark_refuses_what_it_would_not_use(arguments: list[str], named: str) -> None:
-    result = CliRunner().invoke(main, ["bench", *arguments])
-    assert result.exit_code == 2
-    assert named in result.stderr
-
-
-def test_a_benchmark_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:
-    arguments = ["bench", "latency", "--rate", "10", "--records", "100000", "--data", str(tmp_path)]
-    with Popen(command_line(*arguments), stderr=PIPE, stdout=DEVNULL) as bench:
-        assert bench.stderr is not None
-        assert bench.stderr.readline().startswith(b"latency: against ws://")
-        bench.terminate()
-        assert bench.wait(TIMEOUT_S) == 130
-    assert os.listdir(tmp_path) == []
 
 
 def test_the_demo_shows_bytes_and_queues() -> None:

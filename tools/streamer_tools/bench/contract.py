@@ -149,6 +149,24 @@ def no_faults(_: Any) -> str | None:
     return None
 
 
+def throughput_line(document: Mapping[str, Any]) -> str:
+    """A document of records in one line; of other figures, its first ones."""
+    found = document["median"]
+    if "records_per_s" not in found:
+        numbers = [(name, value) for name, value in found.items() if isinstance(value, float)]
+        parts = [f"{name} {value:,.4g}" for name, value in numbers[:3]]
+        return f"{document['workload']}: " + ", ".join(parts)
+    parts = [f"{found['records_per_s']:,.0f} records/s", f"{found['mb_per_s']:,.1f} MB/s"]
+    if "single_records_per_s" in found:
+        parts.append(f"{found['single_records_per_s']:,.0f} records/s with an ack a record")
+    if found["latency_ms"]:
+        times = found["latency_ms"]
+        parts.append(f"p50 {times['p50']:.3g} ms, p99 {times['p99']:.3g} ms")
+    if found["disk_bytes_per_record"]:
+        parts.append(f"{found['disk_bytes_per_record']:.1f} bytes on disk a record")
+    return f"{document['workload']}: " + ", ".join(parts)
+
+
 @attrs.frozen
 class Benchmark:
     """A named benchmark: what an entry point of the group `streamer.benchmarks` names."""
@@ -172,9 +190,11 @@ class Benchmark:
     #: Further keys of the document, of the document as it is. `conclusion`, a list of sentences, is
     #: printed at the end and stands first in the report.
     conclude: Callable[[Mapping[str, Any]], Mapping[str, Any]] = no_conclusion
-    #: The document in one line; None: the framework's own line.
-    headline: Callable[[Mapping[str, Any]], str] | None = None
+    #: The document in one line.
+    headline: Callable[[Mapping[str, Any]], str] = throughput_line
     #: Whether it needs a daemon. Without one `Target.url` is "" and there are no options for it.
     daemon: bool = True
-    #: Of a run, where nothing else is asked for.
+    #: Whether every case of the plan has a configuration; then --url and --config are refused.
+    own_configs: bool = False
+    #: How many, where nothing else is asked for.
     repeats: int = 3

@@ -13,16 +13,19 @@ import multiprocessing
 import os
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
-import click
 
+from streamer import setting
 from streamer.groups.group import Group, Member
 from streamer.groups.settings import GroupSettings
 from streamer.groups.wheel import TICK_S
+from streamer_tools.bench import contract as bench
+from streamer_tools.bench.contract import Benchmark, Target
 
 #: Leases that are handed out in a second of the clock: they run out as they were handed out.
 _HAND_OUT_PER_S = 50_000
@@ -38,24 +41,26 @@ _PAUSE_S = 2.0
 class Plan:
     """What a run is asked to do; times in seconds of the run's own clock."""
 
-    leases: int
-    partitions: int
-    ack_wait_s: float
-    waiting_s: float
+    leases: int = setting(1_000_000, "deliveries that are out at once", min=1)
+    partitions: int = setting(4, "partitions that they are spread over", min=1)
+    ack_wait_s: float = setting(
+        1800.0, "how long a lease lasts, by the run's own clock", unit="s", min=0.001
+    )
+    waiting_s: float = setting(
+        600.0, "how long they all wait, by the run's own clock; below --ack-wait", unit="s", min=0.0
+    )
 
-    def check(self) -> None:
-        """Refuse what would not measure what it says.
 
-        Raises:
-            click.UsageError: leases would run out while they are to wait.
-        """
-        # The first ones wait while the last are handed out.
-        shortest = self.waiting_s + self.leases / _HAND_OUT_PER_S + 2 * TICK_S
-        if self.ack_wait_s < shortest:
-            raise click.UsageError(
-                f"--ack-wait is {self.ack_wait_s:g} s: {self.leases:,} leases that wait for "
-                f"{self.waiting_s:g} s need at least {shortest:g} s"
-            )
+def fault(plan: Plan) -> str | None:
+    """Why a plan would not measure what it says: leases would run out while they are to wait."""
+    # The first ones wait while the last are handed out.
+    shortest = plan.waiting_s + plan.leases / _HAND_OUT_PER_S + 2 * TICK_S
+    if plan.ack_wait_s >= shortest:
+        return None
+    return (
+        f"--ack-wait is {plan.ack_wait_s:g} s: {plan.leases:,} leases that wait for "
+        f"{plan.waiting_s:g} s need at least {shortest:g} s"
+    )
 
 
 class Pauses:
@@ -214,11 +219,18 @@ class Run:
         return {"redelivered_per_s": done / (time.perf_counter() - begin)}
 
 
-def measure(plan: Plan, repeats: int) -> list[dict[str, float]]:
-    """The figures of each repeat."""
+@asynccontextmanager
+async def open_leases(plan: Plan, _: Target) -> AsyncGenerator[bench.Run, None]:
+    """Runs the daemon's own structures without a daemon. Leases of one record each are handed out,
+    wait, are prolonged, run out, and are handed out again one by one and acked."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1, maxtasksperchild=1) as pool:
-        return [pool.apply(_in_process, (attrs.astuple(plan),)) for _ in range(repeats)]
+
+        async def run() -> dict[str, float]:
+            # Nothing else is in this loop, so nothing waits for it.
+            return pool.apply(_in_process, (attrs.astuple(plan),))
+
+        yield run
 
 
 def headline(document: Mapping[str, Any]) -> str:
@@ -247,3 +259,15 @@ def _rss_bytes() -> int | None:
 def _is_ready(_: Member) -> bool:
     """Whether a member's session takes more: there is none here."""
     return True
+
+
+BENCHMARK = Benchmark(
+    "leases",
+    "Very many deliveries out at once: memory, CPU while they wait, redelivery.",
+    Plan,
+    open_leases,
+    warm=None,
+    fault=fault,
+    headline=headline,
+    daemon=False,
+)

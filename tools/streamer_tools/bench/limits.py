@@ -10,14 +10,18 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import crc32c
 
+from streamer import setting
 from streamer.batch import Codec, parse
 from streamer.wire import frames
+from streamer_tools.bench.contract import Benchmark, Run, Target
 from streamer_tools.bench.machine import round_trip_median_s, sync_median_s
 from streamer_tools.bench.values import POOL_RECORDS, log_lines
 
@@ -25,6 +29,48 @@ _ROUNDS = 5
 _ROUND_S = 0.2
 _WRITE_BYTES = 64 * 1024 * 1024
 _WRITE_CHUNK = 1024 * 1024
+
+
+@attrs.frozen
+class LimitSettings:
+    """Settings of `limits`."""
+
+    value_bytes: int = setting(
+        100, "bytes of a value, or as near as a JSON line can be", unit="bytes", min=1
+    )
+    batch: int = setting(1000, "records in a batch", min=1)
+    data: str | None = setting(
+        None, "a directory on the disk to measure; by default the system's temporary one"
+    )
+
+
+@asynccontextmanager
+async def open_limits(settings: LimitSettings, _: Target) -> AsyncGenerator[Run, None]:
+    """The bounds of the rest: each of these by itself, on one core, for a fifth of a second, the
+    median of five. About ten seconds."""
+    directory = Path(settings.data or tempfile.gettempdir())
+
+    async def run() -> dict[str, Any]:
+        return measure(directory, settings.value_bytes, settings.batch)
+
+    yield run
+
+
+def conclude(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The medians at the top as well, where they stood before there were repeats."""
+    return dict(document["median"])
+
+
+def headline(document: Mapping[str, Any]) -> str:
+    """The report in one line, for a person."""
+    found = document["median"]
+    codec, disk, loopback = found["codec"], found["disk"], found["loopback"]
+    return (
+        f"limits: encode {codec['encode_records_per_s']:,.0f}, decode "
+        f"{codec['decode_records_per_s']:,.0f} records/s, fsync {disk['fsync_median_ms']:.3g} ms, "
+        f"write {disk['write_mb_per_s']:,.0f} MB/s, round trip "
+        f"{loopback['unix_round_trip_median_ms']:.3g} ms (unix)"
+    )
 
 
 def measure(directory: Path, value_bytes: int, batch: int) -> dict[str, Any]:
@@ -90,3 +136,16 @@ def _rate(call: Callable[[], object]) -> float:
 
 def _digits(value: float) -> float:
     return float(f"{value:.4g}")
+
+
+BENCHMARK = Benchmark(
+    "limits",
+    "What codec, checksum, disk and loopback do by themselves.",
+    LimitSettings,
+    open_limits,
+    warm=None,
+    conclude=conclude,
+    headline=headline,
+    daemon=False,
+    repeats=1,
+)

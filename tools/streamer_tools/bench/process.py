@@ -7,6 +7,7 @@ together, in ticks of 10 ms as a rule.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -37,3 +38,11 @@ def peak_rss_bytes(pid: int | None) -> int | None:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return None
+
+
+def forget_peak(pid: int | None) -> None:
+    """Have the peak of a process of ours begin anew; where the system cannot, it stays."""
+    if pid is None:
+        return
+    with suppress(OSError):
+        Path(f"/proc/{pid}/clear_refs").write_text("5")

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from streamer_tools.bench.results import Measurement, headline, latency_ms, report
+from streamer_tools.bench.contract import Measurement
+from streamer_tools.bench.contract import throughput_line as headline
+from streamer_tools.bench.results import latency_ms, report
 
 
 def test_percentiles_are_in_milliseconds() -> None:

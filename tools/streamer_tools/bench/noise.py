@@ -1,0 +1,204 @@
+"""What else the machine did while we measured, and what we cannot know about it.
+
+Rules: figures come from `/proc` before and after each run and are sums over all runs, warm-ups
+left out; where the system does not tell, a figure is None and its sentence says so. The sentences
+are for a person who is about to believe a figure: they name what speaks against it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from streamer_tools.bench.process import cpu_seconds
+
+#: Above these a sentence warns: of a core's time that others used, stolen time, spread of repeats.
+_OTHER_CORES = 0.2
+_STEAL_SHARE = 0.01
+_SPREAD_SHARE = 0.05
+_ALWAYS = (
+    "Not known: the processor's clock frequency, what shares its caches and memory bus, and what "
+    "else uses the disk. A host that takes time from this machine shows as steal only if it says "
+    "so."
+)
+
+
+@attrs.frozen
+class Stat:
+    """The first line of /proc/stat, in seconds of CPU since the system started."""
+
+    busy_s: float
+    steal_s: float
+    total_s: float
+
+    def __sub__(self, other: Stat) -> Stat:
+        return Stat(
+            self.busy_s - other.busy_s, self.steal_s - other.steal_s, self.total_s - other.total_s
+        )
+
+
+def parse_stat(text: str, ticks_per_s: int) -> Stat | None:
+    """Reads /proc/stat; None for what is none."""
+    first = text.partition("\n")[0].split()
+    if first[:1] != ["cpu"] or len(first) < 9:
+        return None
+    # user, nice, system, idle, iowait, irq, softirq, steal; guests are in user already.
+    user, nice, system, idle, iowait, irq, softirq, steal = map(int, first[1:9])
+    busy = user + nice + system + irq + softirq
+    total = busy + idle + iowait + steal
+    return Stat(busy / ticks_per_s, steal / ticks_per_s, total / ticks_per_s)
+
+
+def read_stat() -> Stat | None:
+    """The machine's CPU time so far; None where the system does not tell."""
+    try:
+        return parse_stat(Path("/proc/stat").read_text(), os.sysconf("SC_CLK_TCK"))
+    except OSError:
+        return None
+
+
+@attrs.define
+class Noise:
+    """Collects over the runs of a benchmark."""
+
+    seconds: float = 0.0
+    client_cpu_s: float = 0.0
+    daemon_cpu_s: float = 0.0
+    steal_s: float | None = 0.0
+    other_cpu_s: float | None = 0.0
+    total_cpu_s: float = 0.0
+    #: Whether client and daemon may run on the same cores; None before a daemon was seen.
+    shared_cores: bool | None = None
+    load_before: float = attrs.Factory(lambda: round(os.getloadavg()[0], 2))
+
+    @contextmanager
+    def during(self, daemon_pid: int | None) -> Iterator[None]:
+        """Counts one run."""
+        stat, client, daemon = read_stat(), _own_cpu_s(), cpu_seconds(daemon_pid)
+        begin = time.perf_counter()
+        self._note_cores(daemon_pid)
+        yield
+        self.seconds += time.perf_counter() - begin
+        ours = _own_cpu_s() - client
+        self.client_cpu_s += ours
+        after = cpu_seconds(daemon_pid)
+        if daemon is not None and after is not None:
+            self.daemon_cpu_s += after - daemon
+            ours += after - daemon
+        self._note(stat, read_stat(), ours)
+
+    def _note(self, before: Stat | None, after: Stat | None, ours_s: float) -> None:
+        if before is None or after is None or self.steal_s is None or self.other_cpu_s is None:
+            self.steal_s = self.other_cpu_s = None
+            return
+        found = after - before
+        self.steal_s += found.steal_s
+        self.total_cpu_s += found.total_s
+        self.other_cpu_s += max(0.0, found.busy_s - ours_s)
+
+    def _note_cores(self, daemon_pid: int | None) -> None:
+        if daemon_pid is None or not hasattr(os, "sched_getaffinity"):
+            return
+        try:
+            theirs = os.sched_getaffinity(daemon_pid)
+        except OSError:
+            return
+        self.shared_cores = bool(theirs & os.sched_getaffinity(0))
+
+    def document(
+        self, cases: Sequence[Mapping[str, Any]], *, daemon: bool = True
+    ) -> dict[str, Any]:
+        """The section `noise` of a report; `cases` have a `spread` and a `median` each, and
+        `daemon` says whether there was one."""
+        seconds = max(self.seconds, 1e-9)
+        found: dict[str, Any] = {
+            "load_average": {"before": self.load_before, "after": round(os.getloadavg()[0], 2)},
+            "cpus": cpus(),
+            "seconds": round(self.seconds, 3),
+            "client_cpu_cores": round(self.client_cpu_s / seconds, 3),
+            "daemon_cpu_cores": round(self.daemon_cpu_s / seconds, 3),
+            "other_cpu_cores": None if self.other_cpu_s is None
+            else round(self.other_cpu_s / seconds, 3),
+            "steal_share": None if self.steal_s is None
+            else round(self.steal_s / max(self.total_cpu_s, 1e-9), 5),
+            "shared_cores": self.shared_cores,
+            "spread_share": _widest(cases),
+        }  # fmt: skip
+        return found | {"sentences": sentences(found, daemon=daemon)}
+
+
+def cpus() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _own_cpu_s() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _widest(cases: Sequence[Mapping[str, Any]]) -> float | None:
+    """The largest (max - min) / median of a rate over the cases; None with a single repeat."""
+    shares = [
+        (each["max"] - each["min"]) / case["median"][name]
+        for case in cases
+        if len(case["repeats"]) > 1
+        for name, each in case["spread"].items()
+        if name.endswith("_per_s") and each and case["median"][name]
+    ]
+    return round(max(shares), 4) if shares else None
+
+
+def sentences(found: Mapping[str, Any], *, daemon: bool = True) -> list[str]:
+    """What a person should know before believing the figures."""
+    cores = [_about_cores(found)] if daemon else []
+    return [*_about_others(found), *_about_repeats(found), *cores, _ALWAYS]
+
+
+def _about_others(found: Mapping[str, Any]) -> Iterator[str]:
+    other, steal = found["other_cpu_cores"], found["steal_share"]
+    if other is None:
+        yield "Not known: what other programs did; the system has no /proc/stat."
+        return
+    cores = found["cpus"]
+    if other >= _OTHER_CORES:
+        yield (
+            f"Other programs used {other:.2g} of {cores} cores meanwhile (the kernel's own work "
+            "for us is part of that): on a quiet machine the figures are better."
+        )
+    else:
+        yield f"Other programs used {other:.2g} of {cores} cores meanwhile, which is little."
+    if steal >= _STEAL_SHARE:
+        yield f"The host took {steal:.1%} of the CPU time away (steal): compare with care."
+    else:
+        yield f"The host took {steal:.1%} of the CPU time away (steal)."
+
+
+def _about_repeats(found: Mapping[str, Any]) -> Iterator[str]:
+    share = found["spread_share"]
+    if share is None:
+        yield "One repeat says nothing about spread: use --repeats 3 or more."
+    elif share > _SPREAD_SHARE:
+        yield f"Rates of the repeats lie {share:.0%} apart: smaller differences mean nothing."
+    else:
+        yield f"Rates of the repeats lie {share:.1%} apart."
+
+
+def _about_cores(found: Mapping[str, Any]) -> str:
+    match found["shared_cores"]:
+        case True:
+            return (
+                f"Client and daemon share {found['cpus']} cores, so the client's work slows the "
+                "daemon down, and a client on another machine would measure higher."
+            )
+        case False:
+            return "Client and daemon run on cores of their own."
+    return "Not known: whether the daemon shares cores with the client; it is none of ours."
