@@ -15,7 +15,8 @@ Rules:
                          `records_in`). Below the floor it does not know a slow sender from
                          being slow itself: it is for senders that always have more.
   error_rate    answers  by events, as each is somebody's: by seconds, one error in a quiet
-                         second would weigh as much as a thousand in a busy one
+                         second would weigh as much as a thousand in a busy one. What the
+                         asker did wrong (`ASKERS_CODES`) is no error of the daemon.
   availability  seconds  of the clock: who cannot reach a daemon asks it nothing, so events
                          would leave out just the time that it was down
   lag_age       seconds  in which there are groups
@@ -50,6 +51,16 @@ if TYPE_CHECKING:
 
 _FINE_S = 10
 _COARSE_S = 60
+#: Codes of errors that whoever asked could have avoided; of others, unknown ones too, it is us.
+ASKERS_CODES = frozenset(
+    {
+        "bad_batch", "bad_request", "config", "credit_exceeded", "fenced", "frame_too_large",
+        "group_conflict", "lease_lost", "not_allowed", "offset_conflict", "offset_out_of_range",
+        "out_of_sequence", "producer_unknown", "protocol", "too_large", "too_slow",
+        "unknown_batch_version", "unknown_dictionary", "unknown_group", "unknown_partition",
+        "unknown_schedule", "unknown_stream", "unsupported_version",
+    }
+)  # fmt: skip
 #: Burn is told over these; the step that runs is part of both.
 WINDOWS_S = {"5m": 300, "1h": 3600}
 
@@ -64,7 +75,7 @@ class Sample:
     append_p99_s: float | None
     #: Acked in it.
     records_per_s: float
-    #: Of `answers`, those that were errors.
+    #: Of `answers`, those that were errors, less those of `ASKERS_CODES`.
     errors: int
     #: Given in it.
     answers: int
@@ -304,17 +315,26 @@ class Sla:
 
     def tick(self, sample: Sample) -> None:
         """Take in the second that has just ended; to be called once a second."""
-        now = self._clock()
-        elapsed = 1 if self._last is None else max(1, round(now - self._last))
-        self._last = now
-        first, self._second = self._second, self._second + elapsed
+        self._last = self._catch_up()
+        self._second += 1
         for objective in self._objectives.values():
-            if elapsed > 1:
-                objective.missed(first, self._second - 1)
             objective.tick(self._second - 1, sample)
+
+    def _catch_up(self) -> float:
+        """Count the seconds without a tick, up to now; gives the time. Who looks while the ticks
+        hang sees it, and the tick after that counts the rest."""
+        now = self._clock()
+        missed = 0 if self._last is None else max(0, round(now - self._last) - 1)
+        if self._last is not None and missed:
+            self._last += missed
+            first, self._second = self._second, self._second + missed
+            for objective in self._objectives.values():
+                objective.missed(first, self._second)
+        return now
 
     def figure(self, name: str, read: Callable[[_Objective], float]) -> float:
         """A number of an objective; NaN for one that is not configured any more."""
+        self._catch_up()
         objective = self._objectives.get(name)
         return float("nan") if objective is None else read(objective)
 
@@ -322,6 +342,7 @@ class Sla:
         """The SlaDoc: each objective as it is now; None where there is none."""
         if not self._objectives:
             return None
+        self._catch_up()
         objectives = [each.doc(self._second) for each in self._objectives.values()]
         return {
             "met": all(each["met"] for each in objectives),
@@ -348,16 +369,24 @@ def sla_metrics(stats: Stats, sla: Sla) -> None:
             )
 
 
+def _budget_left(objective: _Objective) -> float:
+    return round(objective.budget_left, 6)
+
+
 _GAUGES: tuple[tuple[str, str, Callable[[_Objective], float]], ...] = (
-    ("sla_compliance", "share that was good over the window", lambda each: each.compliance),
+    (
+        "sla_compliance",
+        "share that was good over the window",
+        lambda each: round(each.compliance, 9),
+    ),
     ("sla_objective", "share that must be good", lambda each: each.share),
-    ("sla_budget_left", "share that is left of what may be bad", lambda each: each.budget_left),
+    ("sla_budget_left", "share that is left of what may be bad", _budget_left),
     ("sla_met", "whether the objective is met over the window", lambda each: each.met),
 )
 
 
 def _burn_over(window: str) -> Callable[[_Objective], float]:
-    return lambda objective: objective.burn(window)
+    return lambda objective: round(objective.burn(window), 6)
 
 
 def _reader(sla: Sla, name: str, read: Callable[[_Objective], float]) -> Callable[[], float]:

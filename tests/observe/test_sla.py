@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer import errors
 from streamer.config_sla import SlaConfig
 from streamer.observe.ring import Ring
-from streamer.observe.sla import NAMES, Sample, Sla, sla_metrics
+from streamer.observe.sla import ASKERS_CODES, NAMES, Sample, Sla, sla_metrics
 from streamer.stats import Gauge, Stats
 
 GOOD = Sample(
@@ -147,6 +148,14 @@ def test_errors_are_counted_by_answers_not_by_seconds() -> None:
     assert daemon.objective("error_rate")["met"] is False
 
 
+def test_codes_of_the_asker_are_codes_that_there_are() -> None:
+    classes = [each for each in vars(errors).values() if isinstance(each, type)]
+    known = {each.code for each in classes if issubclass(each, errors.StreamerError)}
+    assert known >= ASKERS_CODES
+    ours = {"timed_out", "outcome_unknown", "overloaded", "disk_full", "pipeline_down", "refused"}
+    assert not ours & ASKERS_CODES
+
+
 def test_more_errors_than_answers_are_not_below_nothing() -> None:
     daemon = Daemon(ALL).run(attrs.evolve(GOOD, answers=1, errors=5))
     assert daemon.objective("error_rate")["compliance"] == 0.0
@@ -207,6 +216,21 @@ def test_seconds_without_a_tick_are_unavailable_and_nothing_else() -> None:
     assert (found["counted"], found["bad"], found["ok"]) == (31, 20, True)
     assert daemon.objective("latency_p99")["counted"] == 11
     assert daemon.objective("latency_p99")["since_s"] == 31
+
+
+def test_who_looks_while_the_ticks_hang_sees_it() -> None:
+    daemon = Daemon(ALL).run(GOOD, 10)
+    daemon.now += 1.4
+    assert daemon.objective("availability")["bad"] == 0
+    daemon.now += 18.2
+    assert daemon.objective("availability")["bad"] == 19
+    stats = Stats()
+    sla_metrics(stats, daemon.sla)
+    daemon.now += 10
+    assert gauges(stats)["sla_compliance", "availability"] == pytest.approx(10 / 39)
+    daemon.run(GOOD)
+    found = daemon.objective("availability")
+    assert (found["counted"], found["bad"], found["since_s"]) == (41, 30, 41)
 
 
 def test_a_tick_that_is_a_little_late_is_on_time() -> None:
