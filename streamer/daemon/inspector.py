@@ -1,7 +1,7 @@
 """The documents that people are shown: overview, sessions, settings; `SPEC` is in PROTOCOL.md.
 
 Rules: plain values; times in seconds and sizes in bytes, as names say. An overview is made at most
-every half second, however many look, and one at a time: those who come meanwhile get the same.
+every half second, however many look.
 """
 
 from __future__ import annotations
@@ -46,19 +46,17 @@ class Inspector:
         self._daemon = daemon
         self._made: dict[str, Any] = {}
         self._made_at = float("-inf")
-        self._making = trio.Lock()
 
     # -------------------------------------------------------------------------------- overview
 
-    async def overview(self) -> dict[str, Any]:
+    def overview(self) -> dict[str, Any]:
         """All of it at a glance; at most half a second old."""
-        async with self._making:
-            if trio.current_time() - self._made_at >= _AGAIN_S:
-                self._made = await self._overview()
-                self._made_at = trio.current_time()
-            return self._made
+        if trio.current_time() - self._made_at >= _AGAIN_S:
+            self._made = self._overview()
+            self._made_at = trio.current_time()
+        return self._made
 
-    async def _overview(self) -> dict[str, Any]:
+    def _overview(self) -> dict[str, Any]:
         daemon, sampler = self._daemon, self._daemon.sampler
         rates = sampler.rates()
         health = daemon.health()
@@ -87,9 +85,9 @@ class Inspector:
                 for stream in (daemon.streams.all() if daemon.streams is not None else ())
                 if not stream.name.startswith(OWN_PREFIX)
             ],
-            "groups": await self._groups(),
+            "groups": sampler.groups,
             "sessions": self._sessions_shown(),
-            "sla": daemon.sla_doc(),
+            "sla": daemon.sla.doc(),
         }
 
     def _process(self, rates: dict[str, float]) -> dict[str, Any]:
@@ -116,17 +114,6 @@ class Inspector:
             "state": _worst([p.log.state for p in partitions]),
             "records_per_s": round(rates.get(f"{stream.name}:records", 0.0), 2),
         }
-
-    async def _groups(self) -> list[dict[str, Any]]:
-        deliver = self._daemon.deliver
-        if deliver is None:
-            return []
-        try:
-            found: list[dict[str, Any]] = await deliver.ask("groups", {})
-        except StreamerError:
-            # They are down, which `health` says.
-            return []
-        return found
 
     def _sessions_shown(self) -> dict[str, Any]:
         found = self.sessions()

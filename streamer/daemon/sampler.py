@@ -17,7 +17,11 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from streamer.errors import StreamerError
 from streamer.observe.history import History
+from streamer.observe.recent import Recent
+from streamer.observe.sla import Sample
+from streamer.pipeline.runner import Pipeline
 from streamer.stats import Counter, Stats
 
 if TYPE_CHECKING:
@@ -66,6 +70,8 @@ class Sampler:
         self.process = Process()
         self.seconds = 0
         self.seconds_ok = 0
+        self._ok = True
+        #: Rows of the verb `groups`, as old as they may be.
         self.groups: list[dict[str, Any]] = []
         self._daemon = daemon
         self._own_pipeline = own_pipeline
@@ -73,6 +79,7 @@ class Sampler:
         self._groups_at = 0.0
         self._system_at = 0.0
         self._slow_since: dict[int, float] = {}
+        self._recent: dict[Pipeline, Recent] = {}
 
     # ---------------------------------------------------------------------------------- totals
 
@@ -83,6 +90,7 @@ class Sampler:
             name: _sum(stats, counter, self._own_pipeline) for name, counter in _TOTALS.items()
         }
         found["records_out"] = _sum(stats, "deliver_records") + _sum(stats, "group_delivered")
+        found["answers"] = found["errors"] + _sum(stats, "ack_answers", self._own_pipeline)
         found["timeouts"] = sum(
             counter.value
             for labels, counter in _counters(stats, "answers_failed")
@@ -117,6 +125,7 @@ class Sampler:
 
     async def run(self) -> None:
         """Look, until cancelled."""
+        self._recent = {each: Recent(each.append_latency) for each in self._served()}
         while True:
             await self._look_slowly()
             self._look()
@@ -125,28 +134,63 @@ class Sampler:
     def _look(self) -> None:
         daemon, now = self._daemon, trio.current_time()
         self.seconds += 1
-        self.seconds_ok += daemon.health().ok
+        self._ok = daemon.health().ok
+        self.seconds_ok += self._ok
         self._looks.append((now, self.totals()))
         if len(self._looks) > 1:
             (then, before), (_, after) = self._looks[-2], self._looks[-1]
-            self._note(_rates(before, after, now - then))
+            rates = _rates(before, after, now - then)
+            p99_s = self._append_p99_s()
+            self._note(rates, p99_s)
+            daemon.sla.tick(self._sample(rates, before, after, p99_s))
         daemon.events.flush()
         daemon.taps.expire()
         self._name_slow_sessions(now)
 
-    def _note(self, rates: Mapping[str, float]) -> None:
+    def _served(self) -> list[Pipeline]:
+        """The pipelines of the config."""
+        return [each for each in self._daemon.pipelines if each.name != self._own_pipeline]
+
+    def _append_p99_s(self) -> float | None:
+        """Of the appends answered since the last look, in the pipeline that is the slowest; and
+        what waits for longer counts as it is."""
+        worst = []
+        for pipeline in self._served():
+            found = self._recent[pipeline].p99_s()
+            if found is not None:
+                worst.append(found)
+            if pipeline.oldest_s > _EVERY_S:
+                worst.append(pipeline.oldest_s)
+        return max(worst, default=None)
+
+    def _sample(
+        self,
+        rates: Mapping[str, float],
+        before: Mapping[str, float],
+        after: Mapping[str, float],
+        p99_s: float | None,
+    ) -> Sample:
+        grown = {name: int(after[name] - before[name]) for name in ("errors", "answers")}
+        ages = [group.get("oldest_age_s") or 0.0 for group in self.groups]
+        return Sample(
+            append_p99_s=p99_s,
+            records_per_s=rates["records_acked"],
+            errors=grown["errors"],
+            answers=grown["answers"],
+            healthy=self._ok,
+            lag_age_s=max(ages, default=None),
+            pending=grown["answers"] > 0 or any(each.oldest_s for each in self._served()),
+        )
+
+    def _note(self, rates: Mapping[str, float], p99_s: float | None) -> None:
         """Put one second into the history."""
         values = {name: rates.get(name, 0.0) for name in (*_TOTALS, "records_out", "timeouts")}
+        values["append_p99_s"] = p99_s or 0.0
         values["cpu"] = rates.get("cpu_s", 0.0)
         values["rss_bytes"] = self.process.rss_bytes
         values["lag_records"] = sum(group["lag"] for group in self.groups)
         values["in_flight"] = sum(group["in_flight"] for group in self.groups)
-        for pipeline in self._daemon.pipelines:
-            if pipeline.name == self._own_pipeline:
-                continue
-            seen = pipeline.append_latency.summary()
-            for name, worst in (("append_p50_s", seen.p50_s), ("append_p99_s", seen.p99_s)):
-                values[name] = max(values.get(name, 0.0), worst)
+        for pipeline in self._served():
             for place, channel in pipeline.channels():
                 share = max(channel.items / channel.items_max, channel.bytes / channel.bytes_max)
                 values[f"fill.{pipeline.name}.{place}"] = share
@@ -157,7 +201,11 @@ class Sampler:
         deliver = self._daemon.deliver
         if deliver is not None and now >= self._groups_at:
             began = time.perf_counter()
-            self.groups = deliver.varz() or []
+            try:
+                self.groups = await deliver.ask("groups", {})
+            except StreamerError:
+                # They are down, which health says.
+                self.groups = []
             self._groups_at = now + (time.perf_counter() - began) / _COST_SHARE
         if now >= self._system_at:
             self._system_at = now + _SLOW_EVERY_S

@@ -14,7 +14,7 @@ import os
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -35,10 +35,12 @@ from streamer.daemon.console import console_routes, inside_of
 from streamer.daemon.http import Health, build_app, serve_http
 from streamer.daemon.inspector import Inspector
 from streamer.daemon.sampler import Sampler
+from streamer.daemon.tracing import exporting
 from streamer.daemon.varz import collect_varz
 from streamer.errors import NotAllowed
 from streamer.names import COMPANIONS, OWN_PREFIX
 from streamer.observe.events import Events
+from streamer.observe.sla import Sla, sla_metrics
 from streamer.observe.taps import Taps
 from streamer.observe.traces import Tracer
 from streamer.pipeline.appender import Appender
@@ -112,7 +114,16 @@ class Daemon:
         self.now_us = self._world.now_us
         self.events = Events(self.now_us)
         self.taps = Taps(self.now_us)
-        self.tracer = Tracer(self.stats, self.now_us, self._world.rng)
+        self.tracer = Tracer(
+            self.stats,
+            self.now_us,
+            self._world.rng,
+            sample=config.trace.sample,
+            per_second=config.trace.per_second,
+            keep_s=config.trace.keep_s,
+        )
+        self.sla = Sla(config.sla, trio.current_time)
+        sla_metrics(self.stats, self.sla)
         self.sampler = Sampler(self, _OWN_PIPELINE)
         self.inspector = Inspector(self, self.events, self.taps, self.tracer)
         self._readers: Disk | None = None
@@ -131,7 +142,10 @@ class Daemon:
     def apply(self, config: Config) -> None:
         """Go on with another configuration; only what is marked `reload` in it may differ."""
         self.config = config
+        self.sla.apply(config.sla)
+        sla_metrics(self.stats, self.sla)
         self.events.emit("config_reloaded", "the configuration was read again")
+        self.tracer.configure(sample=config.trace.sample, keep_s=config.trace.keep_s)
         if self.sessions is not None:
             self.sessions.origins = config.daemon.origins
         if self.streams is not None:
@@ -147,7 +161,7 @@ class Daemon:
             OSError: an address cannot be bound.
         """
         self.started_at = trio.current_time()
-        async with self._serving_http(), self._opened_streams() as streams:
+        async with self._traces_sent(), self._serving_http(), self._opened_streams() as streams:
             self.pipelines = self._make_pipelines(streams)
             self.deliver = Delivering(partial(self._make_deliverer, streams))
             async with trio.open_nursery() as pipelines_nursery:
@@ -247,6 +261,12 @@ class Daemon:
 
     # ------------------------------------------------------------------------------- the parts
 
+    def _traces_sent(self) -> AbstractAsyncContextManager[None]:
+        config = self.config
+        return exporting(
+            config.trace, self.tracer, self.stats, self._world.rng, config.daemon.drain_s
+        )
+
     @asynccontextmanager
     async def _opened_streams(self) -> AsyncGenerator[Streams, None]:
         world, config = self._world, self.config
@@ -344,6 +364,7 @@ class Daemon:
             stats=self.stats,
             events=self.events,
             taps=self.taps,
+            tracer=self.tracer,
             appender=Appender(self._pipeline_of),
             now_us=self._world.now_us,
             log=structlog.get_logger("streamer.deliver"),
@@ -370,7 +391,7 @@ class Daemon:
         return Service(
             streams=streams,
             pipelines=self.pipelines,
-            limits=session.wire_limits,
+            limits=attrs.evolve(session.wire_limits, traces=self.config.trace.per_second),
             batch_limits=self.config.batch.limits,
             stats=self.stats,
             budget=Budget(session.budget_bytes),
@@ -459,10 +480,6 @@ class Daemon:
             return self._pipeline_of(stream).name
         except NotAllowed:
             return ""
-
-    def sla_doc(self) -> dict[str, Any] | None:
-        """The service levels; None where the config asks for none."""
-        return None
 
     async def read_disk(self, job: Callable[[], T]) -> T:
         """Run `job` in a reader's thread."""

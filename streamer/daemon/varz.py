@@ -47,6 +47,10 @@ def collect_varz(daemon: Daemon) -> dict[str, Any]:
             for stream in (daemon.streams.all() if daemon.streams is not None else ())
         },
         "groups": daemon.deliver.varz() if daemon.deliver is not None else None,
+        "rates": daemon.inspector.overview()["rates"],
+        "process": daemon.inspector.overview()["process"],
+        "availability": round(daemon.sampler.availability, 6),
+        "sla": daemon.sla.doc(),
         "metrics": _metrics(daemon),
     }
 

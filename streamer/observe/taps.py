@@ -80,6 +80,7 @@ class Tap:
         self._bytes_left = float(_BYTES_A_SECOND)
         self._at = trio.current_time()
         self._came = trio.lowlevel.ParkingLot()
+        self._over = False
 
     def matches(self, name: str) -> bool:
         """Whether the glob means that point, with or without its direction."""
@@ -128,7 +129,7 @@ class Tap:
         self.asked_at = math.inf
         try:
             with trio.move_on_after(wait_s):
-                while not self._items:
+                while not self._items and not self._over:
                     await self._came.park()
         finally:
             self.asked_at = trio.current_time()
@@ -142,7 +143,8 @@ class Tap:
         return items
 
     def over(self) -> None:
-        """Wake who waits: there will be nothing more."""
+        """There will be nothing more: nobody waits."""
+        self._over = True
         self._came.unpark_all()
 
 

@@ -26,7 +26,7 @@ class Inspected(Protocol):
     taps: Taps
     tracer: Tracer
 
-    async def overview(self) -> dict[str, Any]: ...
+    def overview(self) -> dict[str, Any]: ...
     def history(self) -> dict[str, Any]: ...
     def sessions(self) -> list[dict[str, Any]]: ...
     def config(self) -> list[dict[str, Any]]: ...
@@ -34,7 +34,7 @@ class Inspected(Protocol):
 
 
 async def overview(inspected: Inspected, _: Args) -> Any:
-    return await inspected.overview()
+    return inspected.overview()
 
 
 async def history(inspected: Inspected, _: Args) -> Any:
