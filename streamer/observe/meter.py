@@ -41,7 +41,17 @@ class Metered(Protocol):
 class Meter:
     """The measurements of one channel; times are `trio.current_time()`."""
 
-    __slots__ = ("_before", "_lot", "_lot_at", "_name", "last", "point", "queueing", "service")
+    __slots__ = (
+        "_before",
+        "_lot",
+        "_lot_at",
+        "_name",
+        "_traced",
+        "last",
+        "point",
+        "queueing",
+        "service",
+    )
 
     def __init__(
         self,
@@ -69,6 +79,8 @@ class Meter:
         self._name = f"{pipeline}/{place}"
         self._lot = 0
         self._lot_at = 0.0
+        #: Of the lot.
+        self._traced: list[Spans] = []
 
     def sent(self, item: Any, now: float) -> None:
         """The stage before offers an item."""
@@ -85,14 +97,21 @@ class Meter:
         """The stage behind has taken an item."""
         item.taken_at = now
         self.queueing.record(now - offered_at, now=now)
-        for trace in item.traces:
+        traces = item.traces
+        for trace in traces:
             trace.span(self._name, "queueing", offered_at, now)
         if self.last:
             self._lot += 1
             self._lot_at = now
+            if traces:
+                self._traced += traces
 
     def asked(self, now: float) -> None:
         """The last stage asks for more: it has done with what it took."""
         if self._lot:
             self.service.record(now - self._lot_at, self._lot, now=now)
             self._lot = 0
+            if self._traced:
+                for trace in self._traced:
+                    trace.span(self._name, "service", self._lot_at, now)
+                self._traced.clear()

@@ -53,7 +53,8 @@ _OUT_MAX = 1024
 _ARMED_MAX = 64
 ARM_COUNT_MAX = 1000
 
-Marks = Sequence[tuple[int, str]]
+#: (index of a record, traceparent) of some records of an append.
+Marks = Sequence[Sequence[Any]]
 
 
 class Exporter(Protocol):
@@ -324,12 +325,21 @@ class Tracer:
             if not _holds(bounds, trace.offset):
                 continue
             name = f"deliver/{stream}/{group}"
+            self._close_earlier(trace, name)
             start = _last_end(trace, name)
             trace.span(name, "delivery", start, now, attempt=attempt, member=member)
             facts = {"attempt": attempt, "member": member}
             self._out.setdefault(token, []).append(_Out(trace, name, now, facts))
             if len(self._out) > _OUT_MAX:
                 self._out.popitem(last=False)
+
+    def _close_earlier(self, trace: Trace, name: str) -> None:
+        """What went out before, and came back without a word: the rest of a lease whose first
+        record an ordered group took back."""
+        for token, out in list(self._out.items()):
+            if any(each.trace is trace and each.name == name for each in out):
+                assert trace.offset is not None
+                self.settled(token, [trace.offset, trace.offset + 1], "lost")
 
     @property
     def holding(self) -> bool:
@@ -357,6 +367,11 @@ class Tracer:
             self._out[token] = left
         else:
             del self._out[token]
+
+    def let_go(self) -> None:
+        """Nobody will say any more what became of what is out."""
+        for token in list(self._out):
+            self.settled(token, [], "lost")
 
     def read(self, stream: str, partition: int, first: int, end: int, reader: str) -> None:
         """Records from `first` up to `end` were sent to a subscription. Look at `watched` first."""

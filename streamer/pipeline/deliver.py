@@ -19,6 +19,7 @@ from streamer.errors import StreamerError
 from streamer.limits import BatchLimits
 from streamer.observe.events import Events
 from streamer.observe.taps import Taps
+from streamer.observe.traces import Tracer
 from streamer.pipeline.streams import Streams
 from streamer.stats import Stats
 
@@ -118,6 +119,8 @@ class DeliverContext:
     events: Events
     #: Where people look at what is handed out.
     taps: Taps
+    #: Who follows records: told where one is handed out, and what became of it.
+    tracer: Tracer
     #: Appends through the pipelines, as a session does.
     appender: Appender
     #: Wall clock, microseconds since 1970 UTC.

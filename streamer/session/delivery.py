@@ -63,9 +63,11 @@ class _Subscription:
 class Subscriptions:
     """The subscriptions of one session; their tasks run in the session's nursery."""
 
-    def __init__(self, service: Service, outbox: Outbox) -> None:
+    def __init__(self, service: Service, outbox: Outbox, reader: Callable[[], str]) -> None:
+        """`reader()` is what people know the session by."""
         self._service = service
         self._outbox = outbox
+        self._reader = reader
         self._open: dict[int, _Subscription] = {}
         self._delivered = service.stats.counter("deliver_bytes", "bytes of batches delivered")
         self._records = service.stats.counter("deliver_records", "records delivered to readers")
@@ -186,6 +188,10 @@ class Subscriptions:
                 )
             window.spend(nbytes)
             self._delivered.value += nbytes
+            tracer = self._service.inspected.tracer
+            if tracer.watched:
+                reader = self._reader()
+                tracer.read(partition.stream, partition.number, result.first_offset, offset, reader)
             outbox.put(
                 frames.Deliver(subscription.number, partition.high_water, result.blob), nbytes
             )

@@ -87,9 +87,12 @@ class Session:
         self._costs: dict[int, int] = {}
         #: Above that, the results of a request might not fit into a frame.
         self._records_max = service.limits.frame_bytes // RESULT_BYTES
-        self._subscriptions = Subscriptions(service, self._outbox)
+        self._subscriptions = Subscriptions(service, self._outbox, lambda: self.name or self.peer)
         self._memberships = Memberships(service, self._outbox)
         self._inboxes: dict[Pipeline, deque[Append]] = {}
+        self._tracer = service.inspected.tracer
+        #: What the last `Trace` frame said: the request that it is about, and its parents.
+        self._marks: tuple[int, Sequence[Sequence[Any]]] | None = None
         self._leaving = False
         #: Why the session ends, if for a fault.
         self._fault: ProtocolError | None = None
@@ -310,7 +313,8 @@ class Session:
                     len(frame.batch),
                     self._heard_at,
                     batch=batch,
-                )
+                ),
+                self._take_marks(frame.request),
             )
         except StreamerError as error:
             ack.resolve_all(error)
@@ -376,9 +380,18 @@ class Session:
     def _grant(self) -> int | None:
         return self._window.limit(self._service.budget.window(self._limits.window_bytes))
 
-    def _offer(self, append: Append) -> None:
+    def _on_trace(self, frame: frames.Trace, _: int) -> None:
+        self._marks = frame.request, frame.parents
+
+    def _take_marks(self, request: int) -> Sequence[Sequence[Any]]:
+        """What was said of the batch of a request, right before it."""
+        marks, self._marks = self._marks, None
+        return marks[1] if marks is not None and marks[0] == request else ()
+
+    def _offer(self, append: Append, marks: Sequence[Sequence[Any]] = ()) -> None:
         self._check_taking()
         pipeline = self._service.pipeline(append.stream)
+        self._tracer.begin(append, self.name, marks)
         pipeline.expect(append)
         inbox = self._inboxes.get(pipeline)
         if inbox is not None:
@@ -601,6 +614,7 @@ def _as_ints(limits: object) -> dict[str, int]:
 _HANDLERS: dict[type[Frame], Callable[..., None]] = {
     frames.Produce: Session._on_produce,
     frames.ProduceRecords: Session._on_produce_records,
+    frames.Trace: Session._on_trace,
     frames.Subscribe: Session._on_subscribe,
     frames.Join: Session._on_join,
     frames.Settle: Session._on_settle,

@@ -43,6 +43,9 @@ def test_nothing_changed(registry: Registry) -> None:
         ({"batch": {"zstd_level": 3}}, "batch.zstd_level"),
         ({"streams": {"partitions": 4}}, "streams.partitions"),
         ({"streams": {"auto_create": False}}, "streams.auto_create"),
+        ({"console": {"actions": True}}, "console.actions"),
+        ({"trace": {"sample": 0.5}}, "trace.sample"),
+        ({"trace": {"keep_s": 5.0}}, "trace.keep_s"),
         *(({"sla": {key: 0.9 if key != "window_s" else 600.0}}, f"sla.{key}") for key in SLA),
     ],
 )
@@ -63,6 +66,7 @@ def test_what_is_taken_over(registry: Registry, tree: dict[str, Any], key: str) 
         ({"batch": {"records": 5}}, "batch.records"),
         ({"streams": {"producers": 5}}, "streams.producers"),
         ({"streams": {"override": [{"streams": ["x"], "partitions": 2}]}}, "streams.override"),
+        ({"trace": {"per_second": 5}}, "trace.per_second"),
         ({"pipelines": [{"name": "other"}]}, "pipelines"),
         ({"pipelines": [{"persist": {"fsync": "never"}}]}, "pipelines"),
     ],
@@ -110,5 +114,8 @@ def test_every_key_that_can_be_reloaded_is_tested() -> None:
         "batch.zstd_level",
         "streams.partitions",
         "streams.auto_create",
+        "console.actions",
+        "trace.sample",
+        "trace.keep_s",
         *(f"sla.{key}" for key in SLA),
     }

@@ -311,8 +311,25 @@ async def test_nothing_grows(autojump_clock: Clock) -> None:
     assert len(site.docs(limit=10**6)) == TRACES_MAX
     assert len(site.tracer.watched["s", 0]) == TRACES_MAX
     for token in range(3000):
-        site.tracer.handed("s", 0, "g", token, 1, [2 * TRACES_MAX - 1, 2 * TRACES_MAX], "")
+        end = 2 * TRACES_MAX - token % TRACES_MAX
+        site.tracer.handed("s", 0, f"g{token // TRACES_MAX}", token, 1, [end - 1, end], "")
     assert len(site.tracer._out) == module._OUT_MAX
+
+
+async def test_what_came_back_without_a_word_is_over_with_the_next_attempt(
+    autojump_clock: Clock,
+) -> None:
+    site = Site()
+    ack(site.append(traced()))
+    site.tracer.handed("s", 0, "g", 1, 1, [5, 9], "")
+    site.tracer.handed("s", 0, "other", 2, 1, [5, 9], "")
+    site.tracer.handed("s", 0, "g", 3, 1, [7, 8], "")
+    over = [each["facts"].get("outcome") for each in site.docs()[0]["spans"]]
+    assert [each for each in over if each] == ["lost"]
+    site.tracer.let_go()
+    assert not site.tracer.holding
+    over = [each["facts"].get("outcome") for each in site.docs()[0]["spans"]]
+    assert [each for each in over if each] == ["lost"] * 3
 
 
 # -------------------------------------------------------------------------------------- looking

@@ -8,6 +8,7 @@ from contextlib import suppress
 import trio
 import trio.testing
 
+from streamer.config_trace import TraceConfig
 from streamer.limits import KIB, BatchLimits, WireLimits
 from streamer.session.service import WINDOW_BYTES_MIN, Budget
 from streamer.wire import frames
@@ -23,7 +24,7 @@ async def test_the_welcome_tells_all_limits(autojump_clock: Clock, site: Site) -
     expected = {}
     for limits in (WireLimits(), BatchLimits()):
         expected.update({name: getattr(limits, name) for name in limits.__annotations__})
-    assert peer.welcome.limits == expected
+    assert peer.welcome.limits == expected | {"traces": TraceConfig().per_second}
     assert peer.welcome.credit == WireLimits().window_bytes
 
 

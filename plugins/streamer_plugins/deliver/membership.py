@@ -20,6 +20,7 @@ _MIB = 1024 * 1024
 _MESSAGES_MAX = 100
 #: The verbs of settle items, as on the wire.
 ACK, NACK, TERM, RELEASE, EXTEND = range(5)
+_OUTCOMES = ("ack", "nack", "term", "release")
 
 
 @attrs.frozen
@@ -84,6 +85,7 @@ class Membership:
     ) -> None:
         deliver, group = self._deliver, self.pump.group
         now, now_us = trio.current_time(), deliver.context.now_us()
+        tracer = deliver.context.tracer
         failures: list[list[Any]] = []
         changes = False
         for index, (verb, token, bounds, delay_us, reason) in enumerate(items):
@@ -102,6 +104,8 @@ class Membership:
                 else:
                     group.find(self.member, token, bounds)
                     raise BadRequest(f"settle verb {verb}, known are 0 to 4")
+                if tracer.holding:
+                    tracer.settled(token, bounds, _OUTCOMES[verb])
                 changes |= verb != RELEASE
                 deliver.news.note(self.pump, ledger)
             except StreamerError as error:
@@ -139,6 +143,9 @@ class Membership:
         deliver, group = self._deliver, self.pump.group
         del deliver.members[self.number]
         ledgers = {lease.ledger for lease in self.member.leases.values()}
+        if deliver.context.tracer.holding:
+            for token in self.member.leases:
+                deliver.context.tracer.settled(token, [], "lost" if lost else "release")
         group.leave(self.member, trio.current_time(), deliver.context.now_us(), lost=lost)
         del self.pump.ports[self.number]
         self._tell_left(lost)

@@ -22,7 +22,7 @@ from streamer import (
     StreamerError,
 )
 from streamer.groups.group import Group, Member
-from streamer.groups.ledger import NEWS_MAX, Ledger
+from streamer.groups.ledger import NEWS_MAX, Lease, Ledger
 from streamer.groups.ranges import size
 from streamer.observe.taps import Encoded
 from streamer_plugins.deliver.source import Piece, Source
@@ -61,6 +61,7 @@ class Pump:
         self.waits_for_journal = False
         self._context = context
         self._limits: BatchLimits = context.limits
+        self._tracer = context.tracer
         self._next_token = next_token
         self._changed = changed
         self._timed = timed
@@ -248,6 +249,8 @@ class Pump:
             self.ports[member.number].hand(
                 lease.token, ledger.number, choice.failures + 1, choice.bounds, whole, batch
             )
+            if self._tracer.watched:
+                self._trace(lease, choice.bounds, choice.failures)
             moved = True
             if member.room > 0 and self._is_ready(member):
                 heappush(turns, (member.load, number, member))
@@ -265,6 +268,18 @@ class Pump:
                 stream=self.group.stream,
                 group=self.group.name,
             )
+
+    def _trace(self, lease: Lease, bounds: list[int], failures: int) -> None:
+        member = lease.member
+        self._tracer.handed(
+            self.group.stream,
+            lease.ledger.number,
+            self.group.name,
+            lease.token,
+            failures + 1,
+            bounds,
+            member.name or member.peer,
+        )
 
     def _show(
         self, partition: int, bounds: list[int], failures: int, records: int, batch: bytes
@@ -304,6 +319,9 @@ class Pump:
             if not ledger.lost:
                 continue
             lost, ledger.lost = ledger.lost, []
+            if self._tracer.holding:
+                for lease in lost:
+                    self._tracer.settled(lease.token, [], "lost")
             if group.ordered:
                 # Of a shared group a settle that comes late says it early enough.
                 for number in {lease.member.number for lease in lost}:
