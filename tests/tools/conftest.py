@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,8 @@ class ScriptedDaemon:
                 peer, _ = self._listener.accept()
             except OSError:
                 return
-            with peer:
+            # A tool may leave without waiting for an answer.
+            with peer, suppress(ConnectionError):
                 self._session(peer)
 
     def _session(self, peer: socket.socket) -> None:

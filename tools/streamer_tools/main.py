@@ -34,6 +34,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "group": ("group", "Show, make, change, pause, move or delete a consumer group."),
     "dlq": ("dlq", "Look at the records that died, give them out again, or drop them."),
     "schedule": ("schedule", "Records that are sent again and again, by a cron line."),
+    "sla": ("sla", "Show the service levels; the status says whether they are met."),
+    "doctor": ("doctor", "Run every check against a live daemon; a plug-in for monitoring."),
     "verify": ("verify", "Check every checksum of a data directory, offline."),
     "dict": ("dictionary", "Train a compression dictionary for a stream."),
     "bench": ("bench.command", "Measure throughput and latency on this machine."),
