@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from streamer.storage.partition import Entry
 
 Outcome = Receipt | StreamerError
+#: An item that no stage has taken yet, or out of a channel that is not measured.
+NEVER = -1.0
 
 
 class Ack:
@@ -102,7 +104,7 @@ class Append:
     #: It has an offset, so it may come to be in the log whatever it is answered.
     proposed: bool = False
     traces: Sequence[Trace] = ()
-    taken_at: float = 0.0
+    taken_at: float = NEVER
 
     @property
     def began_at(self) -> float:
@@ -123,7 +125,7 @@ class Group:
     #: What closed it: batch, records, count, bytes, linger, idle, lane, order or drain.
     reason: str
     ticket: Ticket
-    taken_at: float = 0.0
+    taken_at: float = NEVER
 
     @property
     def began_at(self) -> float:
@@ -163,7 +165,7 @@ class Proposal:
     #: When its group was taken in.
     began_at: float
     ticket: Ticket
-    taken_at: float = 0.0
+    taken_at: float = NEVER
 
     @property
     def traces(self) -> Sequence[Trace]:
@@ -182,7 +184,7 @@ class Commit:
     proposals: Sequence[Proposal]
     level: AckLevel
     nbytes: int
-    taken_at: float = 0.0
+    taken_at: float = NEVER
 
     @property
     def began_at(self) -> float:
