@@ -29,6 +29,7 @@ class Figures:
         self._gauge("retrying", "records that failed and come again", lambda: self._sum("retrying"))
         self._gauge("oldest_lease_s", "age of what is out for longest", pump.oldest_lease_s)
         self._gauge("lag", "records that are not done", lambda: sum(pump.lags()))
+        self._gauge("lag_age_seconds", "age of the oldest record not done", pump.lag_age_s)
         self._gauge("members", "members", lambda: len(pump.group.members))
         self._counters = {
             name: self._stats.counter(f"group_{name}", help, **self._labels)

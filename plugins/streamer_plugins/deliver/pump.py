@@ -55,6 +55,9 @@ class Pump:
         self.ports: dict[int, Port] = {}
         #: Why a partition cannot be handed out, and when it is tried again.
         self.faults: dict[int, tuple[StreamerError, float]] = {}
+        #: By partition, the oldest record not done when somebody last looked, and when it was
+        #: appended (microseconds since 1970): looking is reading, and the sampler looks anyway.
+        self.oldest: dict[int, tuple[int, int]] = {}
         #: Set where the stage can take no more for now (moves pile up).
         self.held = False
         #: More has failed than the journal has taken: it waits until that has.
@@ -90,6 +93,21 @@ class Pump:
             done = size(ledger.done.overlap(first, end)) if first < end else 0
             found.append(max(0, end - first - done))
         return found
+
+    def lag_age_s(self) -> float:
+        """How long the oldest record that is not done is in the log; 0 if all is done.
+
+        Nothing is read for it: of a cursor that moved on since the last look (`oldest`) it is what
+        was the oldest then.
+        """
+        appended_us = [
+            self.oldest[number][1]
+            for number, lag in enumerate(self.lags())
+            if lag and number in self.oldest
+        ]
+        if not appended_us:
+            return 0.0
+        return max(0, self._context.now_us() - min(appended_us)) / 1_000_000
 
     def oldest_lease_s(self) -> float:
         """How long what is out for longest is out; 0 if nothing is."""

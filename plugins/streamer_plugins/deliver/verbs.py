@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from streamer import BadRequest, Partition, StreamerError
+from streamer import BadRequest, StreamerError
 from streamer.groups.group import Member
 from streamer.groups.ledger import Ledger
 from streamer.groups.ordered import OrderedLedger
@@ -78,7 +78,7 @@ async def _places(deliver: Deliver, pump: Pump) -> list[dict[str, Any]]:
                 "cursor": ledger.cursor,
                 "high_water": partition.high_water,
                 "lag": lag,
-                "oldest_age_s": await _age(deliver, ledger, partition) if lag else None,
+                "oldest_age_s": await _age(deliver, pump, ledger) if lag else None,
                 "in_flight": ledger.in_flight,
                 "retrying": ledger.retrying,
                 "done_ranges": len(ledger.done),
@@ -89,17 +89,21 @@ async def _places(deliver: Deliver, pump: Pump) -> list[dict[str, Any]]:
     return found
 
 
-async def _age(deliver: Deliver, ledger: Ledger, partition: Partition) -> float | None:
+async def _age(deliver: Deliver, pump: Pump, ledger: Ledger) -> float | None:
     """How long the oldest record that is not done is in the log, in seconds."""
+    partition = pump.stream.partitions[ledger.number]
     offset = max(ledger.cursor, partition.log.first_offset)
-    source = Source(partition, deliver.context.limits)
-    try:
-        piece = await source.piece_at(offset)
-    except StreamerError:
-        return None
-    if piece is None:
-        return None
-    age_us = deliver.context.now_us() - piece.header.append_time_us
+    known = pump.oldest.get(ledger.number)
+    if known is None or known[0] != offset:
+        source = Source(partition, deliver.context.limits)
+        try:
+            piece = await source.piece_at(offset)
+        except StreamerError:
+            return None
+        if piece is None:
+            return None
+        known = pump.oldest[ledger.number] = (offset, piece.header.append_time_us)
+    age_us = deliver.context.now_us() - known[1]
     return round(max(0, age_us) / 1_000_000, 3)
 
 

@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 
+from streamer.stats import Gauge
 from streamer.wire import frames
 from streamer.wire.frames import Start, Verb
 from tests.plugins.deliver.kit import (
@@ -305,3 +306,26 @@ async def test_lag_in_records_and_age(autojump_clock: Clock) -> None:
         (place,) = await admin(site, "lag")
         assert (place["lag"], place["oldest_age_s"]) == (0, None)
         assert (await admin(site, "lag", stream="other")).code == "unknown_stream"
+
+
+async def test_the_age_of_a_lag_is_a_gauge_and_reads_nothing(autojump_clock: Clock) -> None:
+    async with opened() as site:
+        one = await member(site, ack_wait_s=100.0)
+
+        def age_s() -> float:
+            [gauge] = [m for m in site.daemon.stats.metrics() if m.name == "group_lag_age_seconds"]
+            assert isinstance(gauge.value, Gauge)
+            return gauge.value.read()
+
+        assert age_s() == 0.0
+        await produce(site, 10)
+        await trio.sleep(20.0)
+        # The daemon looks at its groups about once a second.
+        assert 19.0 <= age_s() <= 21.0
+        await produce(site, 10, first=10)
+        taken = await one.take(20)
+        await one.ack(taken[0])
+        await trio.sleep(5.0)
+        assert 4.0 <= age_s() <= 6.0
+        await one.ack(*taken[1:])
+        assert age_s() == 0.0
