@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "streams": ("streams", "List the streams and their partitions."),
     "queues": ("queues", "Show what waits in each pipeline, against its limits."),
     "top": ("top.command", "Watch a daemon live: channels, groups, streams, sessions, events."),
+    "graph": ("graph.command", "Draw pipelines, streams and groups, as text or SVG."),
     "peek": ("peek", "Show one record and the batch it is in."),
     "groups": ("groups", "List the consumer groups: members, lag, what is out, what died."),
     "lag": ("lag", "Show how far each group is behind, or check it against a limit."),

@@ -18,7 +18,7 @@ from rich.style import Style
 from rich.text import Text
 
 #: What stands for lines, blocks and marks where only ASCII can be written.
-ASCII = str.maketrans("█▉▊▋▌▍▎▏·›▸▾▲▼↑↓→…─│═║", "########.>>v^v^v>~-|=|")
+ASCII = str.maketrans("█▉▊▋▌▍▎▏·›▸▾▲▼↑↓→►…─│┌┐└┘├┤", "########.>>v^v^v>>~-|++++++")
 #: Equal cells between two runs that are sent rather than jumped over.
 _JUMP = 6
 _PLAIN = Style()

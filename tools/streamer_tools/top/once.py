@@ -45,7 +45,7 @@ async def look_once(url: str, state: State, views: Sequence[str]) -> None:
             console.print(line, no_wrap=True, crop=True, overflow="crop", soft_wrap=False)
         return
     for line in lines:
-        click.echo(_sayable(line.plain))
+        click.echo(sayable(line.plain))
 
 
 async def documents(url: str, interval_s: float, once: bool) -> None:
@@ -77,7 +77,7 @@ def width() -> int:
     return max(20, min(1000, int(columns))) if columns.isdecimal() else _PIPE_WIDTH
 
 
-def _sayable(text: str) -> str:
+def sayable(text: str) -> str:
     """The text in what standard output can encode."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
