@@ -20,7 +20,7 @@ import trio
 from streamer.errors import StreamerError
 from streamer.observe.history import History
 from streamer.observe.recent import Recent
-from streamer.observe.sla import Sample
+from streamer.observe.sla import ASKERS_CODES, Sample
 from streamer.pipeline.runner import Pipeline
 from streamer.stats import Counter, Stats
 
@@ -91,6 +91,11 @@ class Sampler:
         }
         found["records_out"] = _sum(stats, "deliver_records") + _sum(stats, "group_delivered")
         found["answers"] = found["errors"] + _sum(stats, "ack_answers", self._own_pipeline)
+        found["faults"] = sum(
+            counter.value
+            for labels, counter in _counters(stats, "answers_failed")
+            if labels.get("code") not in ASKERS_CODES
+        )
         found["timeouts"] = sum(
             counter.value
             for labels, counter in _counters(stats, "answers_failed")
@@ -170,12 +175,14 @@ class Sampler:
         after: Mapping[str, float],
         p99_s: float | None,
     ) -> Sample:
-        grown = {name: int(after[name] - before[name]) for name in ("errors", "answers")}
-        ages = [group.get("oldest_age_s") or 0.0 for group in self.groups]
+        grown = {name: int(after[name] - before[name]) for name in ("faults", "answers")}
+        # One that is paused waits for a person, who knows.
+        at_work = [group for group in self.groups if not group.get("paused")]
+        ages = [group.get("oldest_age_s") or 0.0 for group in at_work]
         return Sample(
             append_p99_s=p99_s,
             records_per_s=rates["records_acked"],
-            errors=grown["errors"],
+            errors=grown["faults"],
             answers=grown["answers"],
             healthy=self._ok,
             lag_age_s=max(ages, default=None),

@@ -32,6 +32,7 @@ from streamer.config import (
     StageConfig,
 )
 from streamer.daemon.console import console_routes, inside_of
+from streamer.daemon.gauges import register_gauges
 from streamer.daemon.http import Health, build_app, serve_http
 from streamer.daemon.inspector import Inspector
 from streamer.daemon.sampler import Sampler
@@ -125,6 +126,7 @@ class Daemon:
         self.sla = Sla(config.sla, trio.current_time)
         sla_metrics(self.stats, self.sla)
         self.sampler = Sampler(self, _OWN_PIPELINE)
+        register_gauges(self)
         self.inspector = Inspector(self, self.events, self.taps, self.tracer)
         self._readers: Disk | None = None
         self._stop = trio.Event()
