@@ -90,6 +90,20 @@ class ReceivedBatch:
         headers = self._decoded().headers
         return headers[self._skip :] if headers is not None and self._skip else headers
 
+    @property
+    def keys(self) -> list[bytes | None] | None:
+        """The key of each record; None where no record of the batch has one."""
+        keys = self._decoded().keys
+        return keys[self._skip :] if keys is not None and self._skip else keys
+
+    @property
+    def producers(self) -> list[int]:
+        """The producer's id of each record; 0 where it has none."""
+        stamps = self._decoded().producers
+        if stamps is None:
+            return [self.header.producer_id] * self.count
+        return [0 if stamp is None else stamp[0] for stamp in stamps[self._skip :]]
+
     def decode(self) -> None:
         """Decode now, in this thread; what is wrong is raised when the records are asked for.
 

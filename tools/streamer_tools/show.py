@@ -56,6 +56,12 @@ def moment(timestamp_us: int) -> str:
         return str(timestamp_us)
 
 
+def clock(timestamp_us: int) -> str:
+    """The time of day of it in UTC, to the millisecond; the bare number if it is too far."""
+    found = moment(timestamp_us)
+    return found[11:23] if found[10:11] == "T" else found
+
+
 def as_text(name: str, data: bytes) -> dict[str, str]:
     """`{name: text}`, or `{name_base64: ...}` for bytes that are no UTF-8."""
     try:
@@ -114,7 +120,7 @@ class Column:
 def plain_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> str:
     """Bare values in columns, two spaces apart; numbers to the right, `-` where there is none."""
     cells = [[column.title.replace(" ", "_") for column in columns]]
-    cells += [[_plain(row.get(column.key)) for column in columns] for row in rows]
+    cells += [[plain(row.get(column.key)) for column in columns] for row in rows]
     widths = [max(len(line[number]) for line in cells) for number in range(len(columns))]
     right = [_numeric(column, rows) for column in columns]
     return "\n".join(
@@ -159,7 +165,8 @@ def print_table(
         click.echo(plain_table(columns, rows))
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """A value as a cell of a plain table: without blanks, `-` for none."""
     if value is None or value == "":
         return "-"
     return f"{value:.6g}" if isinstance(value, float) else escaped(str(value)).replace(" ", "_")
