@@ -15,7 +15,10 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from operator import add
 from typing import Literal, NamedTuple, TypeVar
 
 import attrs
@@ -81,7 +84,9 @@ class _Histogram(HdrHistogram):  # type: ignore[misc]
     """Microseconds up to an hour.
 
     `take` is `record_value` with its four calls in one place, at a third of the time, and it is
-    called for each request. A test holds the two against each other.
+    called for each request. `values_at` is `get_percentile_to_value_dict` of two histograms with
+    its loop in C: a page that shows twenty of them once a second would cost more than it shows.
+    Tests hold each against the library's own.
     """
 
     max_value: int
@@ -96,6 +101,20 @@ class _Histogram(HdrHistogram):  # type: ignore[misc]
         self.total_count += times
         if value > self.max_value:
             self.max_value = value
+
+    def values_at(self, percents: Sequence[float], other: _Histogram) -> list[int]:
+        """The values at these percentiles of this one and `other` together, which have some."""
+        longest = max(self.max_value, other.max_value)
+        half = self.sub_bucket_half_count_magnitude
+        bucket = (longest | self.sub_bucket_mask).bit_length() - half - 1
+        end = (bucket << half) + (longest >> bucket) + 1
+        running = list(accumulate(map(add, self.counts[:end], other.counts[:end])))
+        found = []
+        for percent in percents:
+            wanted = max(1, int(percent / 100 * running[-1] + 0.5))
+            value = self.get_value_from_index(bisect_left(running, wanted))
+            found.append(min(self.get_highest_equivalent_value(value), longest))
+        return found
 
 
 class Latency:
@@ -132,15 +151,13 @@ class Latency:
         """Percentiles of the window; all 0 when nothing was recorded in it."""
         if self._clock() >= self._turn_at:
             self._turn()
-        both = _Histogram()
-        both.add(self._before)
-        both.add(self._now)
-        if not both.total_count:
+        count = self._before.total_count + self._now.total_count
+        if not count:
             return LatencySummary(0, 0.0, 0.0, 0.0, 0.0, 0.0)
         longest = max(self._before.max_value, self._now.max_value)
-        values = both.get_percentile_to_value_dict(list(PERCENTILES))
-        p50, p95, p99, p999 = (min(values[p], longest) / 1_000_000 for p in PERCENTILES)
-        return LatencySummary(both.total_count, p50, p95, p99, p999, longest / 1_000_000)
+        values = self._now.values_at(PERCENTILES, self._before)
+        p50, p95, p99, p999 = (value / 1_000_000 for value in values)
+        return LatencySummary(count, p50, p95, p99, p999, longest / 1_000_000)
 
     def _turn(self) -> None:
         now = self._clock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,7 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.stats import OTHER, Counter, Gauge, Info, Latency, Stats, _Histogram
+from streamer.stats import OTHER, PERCENTILES, Counter, Gauge, Info, Latency, Stats, _Histogram
 
 
 class Clock:
@@ -229,3 +230,19 @@ async def test_time_is_trios_by_default(autojump_clock: object) -> None:
     latency.record(0.25)
     assert isinstance(latency, Latency)
     assert latency.summary().max_s == 0.25
+
+
+def test_percentiles_are_those_of_the_library() -> None:
+    rng = random.Random(3)
+    for size in (1, 2, 7, 500, 20_000):
+        one, other = _Histogram(), _Histogram()
+        both = HdrHistogram(1, 3_600 * 1_000_000, 2)
+        for histogram, count in ((one, size), (other, rng.choice((0, size)))):
+            for _ in range(count):
+                value = int(rng.lognormvariate(8, 3))
+                histogram.take(value, 1)
+                both.record_value(value)
+        longest = max(one.max_value, other.max_value)
+        values = both.get_percentile_to_value_dict(list(PERCENTILES))
+        expected = [min(values[percent], longest) for percent in PERCENTILES]
+        assert one.values_at(PERCENTILES, other) == expected

@@ -9,6 +9,7 @@ run on the same cores as the daemon and the client, so what they burn is part of
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import shutil
@@ -30,8 +31,6 @@ from streamer_tools.own_daemon import command_line
 
 _ALONE, _WATCHED = "alone", "watched"
 _TAPS = (("default/*",), ("default/persist", "--values"), ("default/*", "--rate", "1000"))
-#: What the page asks for, once a second.
-_PAGES = ("/api/overview", "/api/history", "/api/events?after=0")
 #: For programs to come up, the browser being the slowest.
 _UP_S = 4.0
 _BROWSER = (
@@ -92,15 +91,20 @@ async def _http(url: str) -> str:
 
 
 async def _ask_as_the_page(http: str) -> None:
+    """Once a second, and of history and events what is new."""
+    at_us = next_event = 0
     while True:
-        for page in _PAGES:
-            await trio.to_thread.run_sync(_get, http + page)
+        await trio.to_thread.run_sync(_get, f"{http}/api/overview")
+        history = await trio.to_thread.run_sync(_get, f"{http}/api/history?after_us={at_us}")
+        at_us = max([at_us, *history["fine"]["at_us"]])
+        events = await trio.to_thread.run_sync(_get, f"{http}/api/events?after={next_event}")
+        next_event = events["next"]
         await trio.sleep(1.0)
 
 
-def _get(url: str) -> None:
+def _get(url: str) -> Any:
     with urllib.request.urlopen(url, timeout=10) as answer:
-        answer.read()
+        return json.loads(answer.read())
 
 
 @contextmanager
