@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _EVERY_S = 1.0
 #: Rates are told over so many seconds.
 RATE_S = 10
-#: What costs more than a moment is looked at so often, at the most.
+#: What the system must be asked for is looked at so often.
 _SLOW_EVERY_S = 10.0
 _COST_SHARE = 0.01
 #: A session that takes nothing for so long is said to be slow.
@@ -76,8 +76,6 @@ class Sampler:
         self._daemon = daemon
         self._own_pipeline = own_pipeline
         self._looks: deque[tuple[float, dict[str, float]]] = deque(maxlen=RATE_S + 1)
-        self._groups_at = 0.0
-        self._system_at = 0.0
         self._slow_since: dict[int, float] = {}
         self._recent: dict[Pipeline, Recent] = {}
 
@@ -131,10 +129,13 @@ class Sampler:
     async def run(self) -> None:
         """Look, until cancelled."""
         self._recent = {each: Recent(each.append_latency) for each in self._served()}
-        while True:
-            await self._look_slowly()
-            self._look()
-            await trio.sleep(_EVERY_S)
+        async with trio.open_nursery() as nursery:
+            # Of a disk that hangs these wait for ever, and nobody waits for them.
+            nursery.start_soon(self._keep_groups)
+            nursery.start_soon(self._keep_process)
+            while True:
+                self._look()
+                await trio.sleep(_EVERY_S)
 
     def _look(self) -> None:
         daemon, now = self._daemon, trio.current_time()
@@ -203,22 +204,22 @@ class Sampler:
                 values[f"fill.{pipeline.name}.{place}"] = share
         self.history.add(self._daemon.now_us(), values)
 
-    async def _look_slowly(self) -> None:
-        now = trio.current_time()
-        deliver = self._daemon.deliver
-        if deliver is not None and now >= self._groups_at:
+    async def _keep_groups(self) -> None:
+        while True:
             began = time.perf_counter()
+            deliver = self._daemon.deliver
             try:
-                self.groups = await deliver.ask("groups", {})
+                self.groups = await deliver.ask("groups", {}) if deliver is not None else []
             except StreamerError:
                 # They are down, which health says.
                 self.groups = []
-            self._groups_at = now + (time.perf_counter() - began) / _COST_SHARE
-        if now >= self._system_at:
-            self._system_at = now + _SLOW_EVERY_S
-            # Of a disk that hangs this would wait for ever, and so it does not wait for it here.
-            with trio.move_on_after(_EVERY_S):
-                self.process = await self._daemon.read_disk(self._read_process)
+            took_s = time.perf_counter() - began
+            await trio.sleep(max(_EVERY_S, took_s / _COST_SHARE))
+
+    async def _keep_process(self) -> None:
+        while True:
+            self.process = await self._daemon.read_disk(self._read_process)
+            await trio.sleep(_SLOW_EVERY_S)
 
     def _read_process(self) -> Process:
         """In a thread: what the system says."""

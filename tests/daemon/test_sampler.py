@@ -1,0 +1,94 @@
+"""The look once a second: rates, availability, slow sessions, and disks that hang."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from streamer.daemon.sampler import _rates
+from streamer.session.session import Session
+from streamer.wire.frames import Start
+from tests.site import Site, open_site
+from tests.stages import Valve
+
+Clock = trio.testing.MockClock
+
+
+def test_rates() -> None:
+    found = _rates({"a": 10, "fell": 100, "gone": 1}, {"a": 30, "fell": 4, "new": 8}, 2)
+    assert found == {"a": 10, "fell": 2, "new": 4}
+
+
+async def test_rates_are_of_ten_seconds(autojump_clock: Clock, site: Site) -> None:
+    peer = await site.peer()
+    await peer.produce([b"a"] * 100)
+    await trio.sleep(5)
+    assert site.daemon.sampler.rates()["records_in"] == pytest.approx(20, rel=0.3)
+    await trio.sleep(15)
+    assert site.daemon.sampler.rates()["records_in"] == 0
+
+
+async def test_availability_is_the_share_of_seconds(autojump_clock: Clock) -> None:
+    valve = Valve("persist")
+    tree = {**valve.tree}
+    tree["pipelines"][0]["on_crash"] = "stop"
+    async with open_site(tree, registry=valve.registry) as site:
+        peer = await site.peer()
+        await trio.sleep(9.5)
+        assert site.daemon.sampler.availability == 1.0
+        valve.failure = RuntimeError("on purpose")
+        await peer.produce([b"a"])
+        await trio.sleep(10)
+        assert site.daemon.sampler.availability == pytest.approx(0.5, abs=0.05)
+
+
+async def test_the_daemons_own_records_are_not_counted(autojump_clock: Clock, site: Site) -> None:
+    peer = await site.peer()
+    for number in range(20):
+        await peer.admin("group_create", stream="s", group=f"g{number}", settings={})
+    await trio.sleep(2)
+    assert site.daemon.sampler.totals()["records_acked"] == 0
+
+
+async def test_a_session_that_does_not_read_is_named_once(
+    autojump_clock: Clock, site: Site
+) -> None:
+    peer, slow = await site.peer(), await site.peer()
+    for _ in range(30):
+        await peer.produce([bytes(200_000)])
+    sessions = site.daemon.sessions
+    assert sessions is not None
+    session: Session = sessions.all()[1]
+    await slow.subscribe("s", Start.EARLIEST, credit=1 << 30)
+    session._outbox.bytes += 1 << 30
+    await trio.sleep(6)
+    events = (await peer.admin("events"))["events"]
+    named = [event for event in events if event["kind"] == "session_slow"]
+    assert [event["facts"]["session"] for event in named] == [2]
+    assert named[0]["severity"] == "warning"
+
+
+async def test_a_disk_that_hangs_holds_up_no_looks(
+    autojump_clock: Clock, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(job: Any) -> Any:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(site.daemon, "read_disk", hang)
+    before = site.daemon.sampler.seconds
+    await trio.sleep(30)
+    assert site.daemon.sampler.seconds - before == pytest.approx(30, abs=1)
+
+
+async def test_groups_that_are_down_are_none(autojump_clock: Clock, site: Site) -> None:
+    peer = await site.peer()
+    await peer.admin("group_create", stream="s", group="g", settings={})
+    await trio.sleep(2)
+    assert [group["group"] for group in site.daemon.sampler.groups] == ["g"]
+    assert site.daemon.deliver is not None
+    site.daemon.deliver._deliverer = None
+    await trio.sleep(2)
+    assert site.daemon.sampler.groups == []
