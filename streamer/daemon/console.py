@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 FRESH_S = 0.5
 BODY_BYTES_MAX = 64 * KIB
 _EVENTS_MAX = 500
+#: To count what is dead is a question to each stream that has any.
+_DEAD_FRESH_S = 2.0
 #: Streams in the list of those with dead letters.
 _DEAD_STREAMS_MAX = 1_000
 _STATUS = {
@@ -145,17 +147,18 @@ def _serve(asset: Asset, request: Request) -> Response:
 
 
 class _Shared:
-    """A document that all pollers share, made again when it is older than `FRESH_S`."""
+    """A document that all pollers share, made again when it is older than `fresh_s`."""
 
-    def __init__(self, make: Callable[[], Awaitable[Any]]) -> None:
+    def __init__(self, make: Callable[[], Awaitable[Any]], fresh_s: float = FRESH_S) -> None:
         self._make = make
-        self._made_at = -FRESH_S
+        self._fresh_s = fresh_s
+        self._made_at = -fresh_s
         self._document: Any = None
         self._making = trio.Lock()
 
     async def get(self) -> Any:
         async with self._making:
-            if trio.current_time() - self._made_at >= FRESH_S:
+            if trio.current_time() - self._made_at >= self._fresh_s:
                 self._document = await self._make()
                 self._made_at = trio.current_time()
             return self._document
@@ -166,7 +169,7 @@ class _Api:
         self._inside = inside
         self._overview = _Shared(self._make_overview)
         self._history = _Shared(self._make_history)
-        self._dead_streams = _Shared(self._make_dead_streams)
+        self._dead_streams = _Shared(self._make_dead_streams, _DEAD_FRESH_S)
         #: A few pages must not keep all reader threads from those who read streams.
         self._reading = trio.CapacityLimiter(1)
         self._changing = trio.CapacityLimiter(1)
@@ -190,8 +193,13 @@ class _Api:
         return found
 
     async def _make_overview(self) -> bytes:
-        document = self._inside.overview()
-        return encoded({**document, "console": {"actions": self._inside.actions()}})
+        """The document, and what the console itself has to say in each view."""
+        try:
+            waiting = (await self._dead_streams.get())["waiting"]
+        except StreamerError:
+            waiting = None
+        console = {"actions": self._inside.actions(), "dead_letters": waiting}
+        return encoded({**self._inside.overview(), "console": console})
 
     async def history(self, request: Request) -> bytes:
         after_us = integer_of(request, "after_us")
@@ -260,7 +268,7 @@ class _Api:
                 continue
             waiting = sum(Ranges(each["ranges"]).count for each in dead["partitions"])
             found.append({"stream": name, "waiting": waiting})
-        return {"actions": self._inside.actions(), "streams": found}
+        return {"waiting": sum(each["waiting"] for each in found), "streams": found}
 
     async def redrive(self, request: Request) -> bytes:
         """Send letters of a stream to it again: those in `ranges`, or all that lie before `end`."""

@@ -14,15 +14,24 @@ const BOTTOM = 22;
 
 // How values of a kind are written, and the steps of their axis.
 const KINDS = {
-  rate: { text: (value) => `${figure(value)}/s`, tick: figure, base: 10, least: 1 },
+  rate: { text: (value) => `${figure(value)}/s`, tick: short, base: 10, least: 1 },
   bytes: { text: bytes, tick: bytes, base: 2, least: 1024 },
   byteRate: { text: (value) => (isNumber(value) ? `${bytes(value)}/s` : NONE),
     tick: bytes, base: 2, least: 1024 },
-  seconds: { text: duration, tick: duration, base: 10, least: 0.001 },
-  number: { text: figure, tick: figure, base: 10, least: 1 },
+  seconds: { text: duration, tick: (value) => trimmed(duration(value)), base: 10, least: 0.001 },
+  number: { text: figure, tick: short, base: 10, least: 1 },
   share: { text: (value) => (isNumber(value) ? `${Math.round(value * 100)} %` : NONE),
     tick: (value) => `${Math.round(value * 100)} %`, base: 10, least: 0.1, most: 1 },
 };
+
+// As `figure`, without zeros that say nothing.
+function short(value) {
+  return trimmed(figure(value));
+}
+
+function trimmed(text) {
+  return text.replace(/(\.\d*?)0+(?!\d)/, "$1").replace(/\.(?!\d)/, "");
+}
 
 const widths = new Map();
 // The moment that is pointed at, in microseconds; null: the newest.

@@ -52,7 +52,7 @@ export function meter(share, label, { warn = 0.7, bad = 0.9 } = {}) {
 
 // A definition list of figures: [[label, value], ...].
 export function facts(pairs, props = {}) {
-  return h("dl", { class: "facts", ...props },
+  return h("dl", { class: `facts ${props.class ?? ""}` },
     pairs.filter(Boolean).map(([label, value]) =>
       h("div", { key: label }, h("dt", null, label), h("dd", null, value ?? NONE))));
 }
@@ -72,7 +72,8 @@ export function setFilter(id, value) {
 }
 
 // A table that can be sorted by its heads. `columns`: {key, title, num, cell(row), sort(row)}; a
-// column without `sort` cannot be sorted by. `filter(row)`: the texts to look in. `open(row)`: what
+// column without `sort` cannot be sorted by; `lead` is what the row is, `wide` has long
+// texts, and `minor` is left out on a narrow screen. `filter(row)`: the texts to look in. `open(row)`: what
 // is shown below a row that is unfolded. On a narrow screen each row becomes a card.
 export function table({ id, label, columns, rows, rowKey, sorted, filter, open, none }) {
   const state = stateOf(id, sorted);
@@ -145,7 +146,7 @@ function head(column, state) {
 function bodyRows(row, key, columns, open, state) {
   const unfolded = state.open.has(key);
   const cells = columns.map((column) => h("td", {
-    key: column.key, class: [column.num && "num", column.wide && "wide"].filter(Boolean).join(" "),
+    key: column.key, class: ["num", "wide", "lead", "minor"].filter((one) => column[one]).join(" "),
     "data-label": column.title,
   }, column.cell(row)));
   const toggle = open && h("td", { class: "fold" }, h("button", {

@@ -1,9 +1,9 @@
 // The configuration that the daemon runs with: each setting, and where it came from.
 
 import { h } from "./dom.js";
-import { bytes, count, isNumber, printable, tomlText } from "./format.js";
+import { count, isNumber, tomlText } from "./format.js";
 import { loadConfig } from "./model.js";
-import { badge, drawAgain, empty, panel, table, text } from "./parts.js";
+import { drawAgain, empty, panel, table, text } from "./parts.js";
 
 const state = { changed: false };
 
@@ -32,20 +32,32 @@ function isDefault(row) {
 }
 
 const COLUMNS = [
-  { key: "key", title: "Setting", wide: true, cell: (row) => h("code", null, text(row.key)),
+  { key: "key", title: "Setting", lead: true, cell: (row) => h("code", null, text(row.key)),
     sort: (row) => row.key },
   { key: "value", title: "Value", wide: true, cell: (row) => h("code", null, text(written(row.value, row))) },
   { key: "default", title: "Default", wide: true,
     cell: (row) => h("code", { class: "note" }, text(written(row.default, row))) },
-  { key: "origin", title: "From", sort: (row) => row.origin,
-    cell: (row) => badge(printable(row.origin), isDefault(row) ? "plain" : "info") },
-  { key: "reload", title: "On reload", cell: (row) => (row.reload ? "taken over" : "needs a restart"),
+  { key: "origin", title: "From", wide: true, sort: (row) => row.origin,
+    cell: (row) => h("span", { class: isDefault(row) ? "note" : "" }, text(row.origin)) },
+  { key: "reload", title: "Changes on", minor: true, cell: (row) => (row.reload ? "reload" : "restart"),
     sort: (row) => (row.reload ? 1 : 0) },
 ];
 
 function written(value, { unit }) {
-  if (isNumber(value) && unit === "bytes") return bytes(value);
+  if (isNumber(value) && unit === "bytes") return exactSize(value);
   return isNumber(value) && unit ? `${value} ${unit}` : tomlText(value);
+}
+
+// A size as it would be written in the config: in the largest unit that leaves nothing over.
+function exactSize(value) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  let size = value;
+  while (size !== 0 && size % 1024 === 0 && unit < units.length - 1) {
+    size /= 1024;
+    unit += 1;
+  }
+  return `${size} ${units[unit]}`;
 }
 
 function opened(row) {

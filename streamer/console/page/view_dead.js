@@ -18,8 +18,7 @@ const state = { stream: null, pages: [0], chosen: new Set(), loadedAt: 0, waitin
 export const dead = {
   id: ID,
   title: "Dead letters",
-  mark() {
-    const waiting = streamsWithLetters().reduce((sum, each) => sum + each.waiting, 0);
+  mark({ console: { dead_letters: waiting } = {} }) {
     return waiting ? { text: count(waiting), kind: "warn" } : null;
   },
   async load() {
@@ -161,13 +160,13 @@ const COLUMNS = [
   { key: "value", title: "Value", wide: true, cell: (row) => h("code", null, cut(row.value?.text, 120)) },
   { key: "attempts", title: "Attempts", num: true, cell: (row) => count(row.attempts),
     sort: (row) => row.attempts },
-  { key: "died", title: "Died", num: true, sort: (row) => row.last_us,
+  { key: "died", title: "Died ago", num: true, sort: (row) => row.last_us,
     cell: (row) => h("span", { title: moment(row.last_us) }, agoText(row.last_us)) },
 ];
 
 function agoText(timeUs) {
   const now = model.overview?.server_time_us;
-  return now && timeUs ? `${age((now - timeUs) / 1e6)} ago` : "-";
+  return now && timeUs ? age((now - timeUs) / 1e6) : "-";
 }
 
 function cut(value, most = 160) {

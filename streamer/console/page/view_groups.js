@@ -34,7 +34,7 @@ function keyOf(row) {
 }
 
 const COLUMNS = [
-  { key: "group", title: "Group", wide: true, sort: (row) => row.group,
+  { key: "group", title: "Group", lead: true, sort: (row) => row.group,
     cell: (row) => [text(row.group), row.paused && badge("paused", "warn")] },
   { key: "stream", title: "Stream", cell: (row) => text(row.stream), sort: (row) => row.stream },
   { key: "lag", title: "Behind", num: true, cell: (row) => count(row.lag), sort: (row) => row.lag },
@@ -45,15 +45,15 @@ const COLUMNS = [
   { key: "retrying", title: "Retrying", num: true, cell: (row) => count(row.retrying),
     sort: (row) => row.retrying },
   { key: "acked", title: "Acked", num: true, cell: (row) => count(row.acked), sort: (row) => row.acked },
-  { key: "redelivered", title: "Again", num: true, sort: (row) => row.redelivered,
+  { key: "redelivered", title: "Again", num: true, minor: true, sort: (row) => row.redelivered,
     cell: (row) => count(row.redelivered) },
   { key: "dead", title: "Dead", num: true, sort: (row) => row.dead, cell: (row) => (row.dead > 0
     ? h("a", { href: `#dead?${encodeURIComponent(row.stream)}` }, count(row.dead))
     : count(row.dead)) },
   { key: "members", title: "Members", num: true, cell: (row) => count(row.members),
     sort: (row) => row.members },
-  { key: "mode", title: "Mode", sort: (row) => row.mode,
-    cell: (row) => text([row.mode, row.order].filter(Boolean).join(", ")) },
+  { key: "mode", title: "Mode", minor: true, sort: (row) => row.mode,
+    cell: (row) => text(row.order && row.order !== "none" ? `${row.mode}, by ${row.order}` : row.mode) },
 ];
 
 function opened(row) {
@@ -74,7 +74,7 @@ function opened(row) {
 }
 
 const MEMBERS = [
-  { key: "name", title: "Member", wide: true, cell: (row) => text(row.name || row.member) },
+  { key: "name", title: "Member", lead: true, cell: (row) => text(row.name || row.member) },
   { key: "peer", title: "Peer", cell: (row) => text(row.peer) },
   { key: "flight", title: "In flight", num: true,
     cell: (row) => `${count(row.in_flight)} of ${count(row.max_in_flight)}` },

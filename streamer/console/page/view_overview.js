@@ -13,6 +13,8 @@ const SPANS = {
   fine: { label: "5 min", note: "1 s steps", spanS: 300 },
   coarse: { label: "1 h", note: "10 s steps", spanS: 3600 },
 };
+// Made here of the channels of all pipelines.
+const FULLEST = "fullest";
 const CHARTS = [
   { id: "records", title: "Records", kind: "rate",
     lines: [{ name: "records_in", label: "in" }, { name: "records_out", label: "out" }] },
@@ -25,6 +27,7 @@ const CHARTS = [
   { id: "cpu", title: "Processor", unit: "cores", kind: "number",
     lines: [{ name: "cpu", label: "used" }] },
   { id: "memory", title: "Memory", kind: "bytes", lines: [{ name: "rss_bytes", label: "resident" }] },
+  { id: "fullest", title: "Fullest channel", kind: "share", lines: [{ name: FULLEST, label: "full" }] },
   { id: "errors", title: "Errors", kind: "rate",
     lines: [{ name: "errors", label: "errors" }, { name: "timeouts", label: "timeouts" }] },
 ];
@@ -108,7 +111,14 @@ function charts(history) {
     }, each.label)));
   return panel("Over time", { id: "charts", note, aside: choice },
     h("div", { class: "charts" },
-      CHARTS.map((each) => chart({ ...each, series: history[span], spanS }))));
+      CHARTS.map((each) => chart({ ...each, series: withFullest(history[span]), spanS }))));
+}
+
+function withFullest(series) {
+  const fills = Object.keys(series.series).filter((name) => name.startsWith("fill."))
+    .map((name) => series.series[name]);
+  const fullest = series.at_us.map((_, at) => fills.reduce((most, one) => Math.max(most, one[at] ?? 0), 0));
+  return { ...series, series: { ...series.series, [FULLEST]: fullest } };
 }
 
 function latest({ events }) {
@@ -131,5 +141,5 @@ function about(doc) {
     ["Available", percent(doc.availability, 2)],
     ["Records in all", count(doc.totals?.records_acked)],
     ["Console", doc.console?.actions ? badge("may redrive", "warn") : badge("read-only")],
-  ]));
+  ], { class: "facts-wide" }));
 }

@@ -33,7 +33,9 @@ function drawn(pipeline, series) {
       h("h2", null, text(pipeline.name)),
       badge(printable(pipeline.state), pipeline.state === "running" ? "fine" : "bad"),
       h("p", { class: "note" }, "serves ",
-        text((pipeline.streams ?? []).map(printable).join(", ") || "nothing"))),
+        text((pipeline.streams ?? []).map(printable).join(", ") || "nothing"),
+        (pipeline.streams ?? []).every((glob) => String(glob).startsWith("__"))
+          && ": the daemon's own, such as what groups have done")),
     pipeline.last_error && h("p", { class: "fault" }, "Last error: ", text(pipeline.last_error)),
     facts([
       ["Records", `${figure(rates?.records)}/s`],
@@ -126,7 +128,8 @@ function change({ from, to }) {
 }
 
 function shown(value) {
-  return isNumber(value) ? figure(value) : printable(value);
+  if (!isNumber(value)) return printable(value);
+  return Number.isInteger(value) ? count(value) : figure(value);
 }
 
 function written(name, value) {

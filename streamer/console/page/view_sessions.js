@@ -1,6 +1,6 @@
 // Sessions: who is connected, how much each has under way, and who is slow.
 
-import { age, bytes, count, figure, printable } from "./format.js";
+import { age, bytes, count, printable } from "./format.js";
 import { badge, panel, table, text } from "./parts.js";
 
 const ID = "sessions";
@@ -24,26 +24,27 @@ export const sessions = {
 };
 
 const COLUMNS = [
-  { key: "session", title: "Session", num: true, cell: (row) => printable(row.session),
+  { key: "session", title: "Session", cell: (row) => printable(row.session),
     sort: (row) => row.session },
-  { key: "name", title: "Name", wide: true, sort: (row) => row.name,
+  { key: "name", title: "Name", lead: true, sort: (row) => row.name,
     cell: (row) => [text(row.name || "-"), row.slow && badge("slow", "warn"),
       row.leaving && badge("leaving")] },
-  { key: "peer", title: "Peer", cell: (row) => text(row.peer), sort: (row) => row.peer },
-  { key: "transport", title: "By", cell: (row) => text(row.transport), sort: (row) => row.transport },
+  { key: "peer", title: "Peer", wide: true, cell: (row) => text(row.peer), sort: (row) => row.peer },
+  { key: "transport", title: "By", minor: true, cell: (row) => text(row.transport), sort: (row) => row.transport },
   { key: "age", title: "Age", num: true, cell: (row) => age(row.age_s), sort: (row) => row.age_s },
-  { key: "heard", title: "Heard", num: true, cell: (row) => age(row.heard_s),
+  { key: "heard", title: "Heard", num: true, minor: true, cell: (row) => age(row.heard_s),
     sort: (row) => row.heard_s },
   { key: "requests", title: "Under way", num: true, sort: (row) => row.under_way_bytes,
-    cell: (row) => `${figure(row.requests)} (${bytes(row.under_way_bytes)})` },
-  { key: "window", title: "Window", num: true, cell: (row) => bytes(row.window_bytes),
+    cell: (row) => `${count(row.requests)} (${bytes(row.under_way_bytes)})` },
+  { key: "window", title: "Window", num: true, minor: true, cell: (row) => bytes(row.window_bytes),
     sort: (row) => row.window_bytes },
   { key: "outbox", title: "Outbox", num: true, cell: (row) => bytes(row.outbox_bytes),
     sort: (row) => row.outbox_bytes },
   { key: "in", title: "In", num: true, cell: (row) => bytes(row.bytes_in), sort: (row) => row.bytes_in },
   { key: "out", title: "Out", num: true, cell: (row) => bytes(row.bytes_out),
     sort: (row) => row.bytes_out },
-  { key: "roles", title: "Reads, groups", num: true,
-    cell: (row) => `${count(row.subscriptions)}, ${count(row.memberships)}`,
-    sort: (row) => (row.subscriptions ?? 0) + (row.memberships ?? 0) },
+  { key: "reads", title: "Reads", num: true, cell: (row) => count(row.subscriptions),
+    sort: (row) => row.subscriptions },
+  { key: "memberships", title: "Groups", num: true, cell: (row) => count(row.memberships),
+    sort: (row) => row.memberships },
 ];

@@ -31,7 +31,7 @@ export const streams = {
 };
 
 const COLUMNS = [
-  { key: "name", title: "Stream", wide: true, cell: (row) => text(row.name), sort: (row) => row.name },
+  { key: "name", title: "Stream", lead: true, cell: (row) => text(row.name), sort: (row) => row.name },
   { key: "rate", title: "Records/s", num: true, cell: (row) => figure(row.records_per_s),
     sort: (row) => row.records_per_s },
   { key: "records", title: "Records", num: true, cell: (row) => count(row.records),
@@ -39,7 +39,7 @@ const COLUMNS = [
   { key: "bytes", title: "Size", num: true, cell: (row) => bytes(row.bytes), sort: (row) => row.bytes },
   { key: "partitions", title: "Partitions", num: true, cell: (row) => count(row.partitions),
     sort: (row) => row.partitions },
-  { key: "dropped", title: "Dropped", num: true, cell: (row) => count(row.dropped),
+  { key: "dropped", title: "Dropped", num: true, minor: true, cell: (row) => count(row.dropped),
     sort: (row) => row.dropped },
   { key: "pipeline", title: "Pipeline", cell: (row) => text(row.pipeline || "none"),
     sort: (row) => row.pipeline },
