@@ -45,6 +45,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("verify", "Check every checksum of a data directory, offline."),
     "dict": ("dictionary", "Train a compression dictionary for a stream."),
     "bench": ("bench.command", "Measure throughput and latency on this machine."),
+    "tune": ("tune.command", "Find better settings for a workload, by measuring."),
     "demo": ("demo", "Send a log file through a daemon of its own, and watch it."),
 }
 

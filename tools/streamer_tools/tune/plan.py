@@ -1,0 +1,110 @@
+"""How the budget is divided: how many candidates, and how long the first runs are.
+
+Rules: what is left after the first look at the present configuration, which tells what a run
+costs besides its length, must do for all of it: halving, ablation, confirmation. The largest
+search that fits is taken; what comes after the halving takes its lengths from the time that is
+really left. A budget that is not enough for the smallest search is refused, with the one that is.
+"""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+
+from streamer_tools.tune.certainty import PAIRS_MIN
+
+#: What is measured for a second costs so many: a warm-up goes before it.
+COST_SHARE = 1.1
+#: Candidates and seconds of the first round, the most thorough first.
+_SIZES = (
+    (32, 2.0), (32, 1.0), (24, 1.0), (16, 1.0), (16, 0.5), (12, 0.5), (8, 1.0), (8, 0.5),
+    (6, 0.5), (4, 0.5), (4, 0.25),
+)  # fmt: skip
+#: Without ablation, where time is short.
+_SMALLEST = (2, 0.25)
+#: Settings that a winner is expected to change, for the ablation's time.
+_CHANGES = 6
+#: No run is longer: more runs tell more than longer ones.
+SECONDS_MAX = 8.0
+#: Of a confirmation where there is time.
+PASSES_WANTED = 7
+PASSES_MAX = 12
+ABLATION_PASSES = 3
+
+
+class BudgetTooShort(Exception):
+    """The budget does not do for the smallest search; `needed_s` would."""
+
+    def __init__(self, needed_s: float, overhead_s: float) -> None:
+        super().__init__(f"at least {needed_s:.0f} s are needed")
+        self.needed_s = needed_s
+        self.overhead_s = overhead_s
+
+
+@attrs.frozen
+class Plan:
+    """The size of a search."""
+
+    candidates: int
+    #: Of a run in the first round.
+    seconds: float
+    ablate: bool = True
+
+    @property
+    def rounds(self) -> int:
+        """Until one is left."""
+        return max(1, math.ceil(math.log2(self.candidates)))
+
+    def seconds_of(self, number: int) -> float:
+        """Of a run in round `number`, from 0: twice as long each time."""
+        return float(min(self.seconds * 2**number, SECONDS_MAX))
+
+    @staticmethod
+    def passes_of(number: int) -> int:
+        """How often each candidate runs in round `number`: once where there are very many."""
+        return 1 if number == 0 else 2
+
+    def cost_s(self, overhead_s: float) -> float:
+        """What all of it takes if a run takes so much besides its length."""
+        total, left = 0.0, self.candidates
+        for number in range(self.rounds):
+            run_s = cost_s(self.seconds_of(number), overhead_s)
+            total += (left + 1) * self.passes_of(number) * run_s
+            left = math.ceil(left / 2)
+        last_s = self.seconds_of(self.rounds - 1)
+        if not self.ablate:
+            return total + 2 * PAIRS_MIN * cost_s(last_s, overhead_s)
+        total += (_CHANGES + 2) * ABLATION_PASSES * cost_s(last_s / 2, overhead_s)
+        return total + 3 * PASSES_WANTED * cost_s(last_s, overhead_s)
+
+
+def cost_s(seconds: float, overhead_s: float) -> float:
+    """What a run of so many seconds takes in all."""
+    return overhead_s + COST_SHARE * seconds
+
+
+def seconds_that_fit(left_s: float, runs: int, overhead_s: float) -> float:
+    """How long each of `runs` runs may be; 0 or less where there is no time."""
+    return min(SECONDS_MAX, (left_s / runs - overhead_s) / COST_SHARE)
+
+
+def make_plan(left_s: float, overhead_s: float) -> Plan:
+    """The largest search for so many seconds.
+
+    Raises:
+        BudgetTooShort: not even the smallest fits.
+    """
+    for candidates, seconds in _SIZES:
+        plan = Plan(candidates, seconds)
+        if plan.cost_s(overhead_s) <= left_s:
+            return plan
+    smallest = Plan(*_SMALLEST, ablate=False)
+    for candidates in (8, 4):
+        plan = Plan(candidates, 0.25, ablate=False)
+        if plan.cost_s(overhead_s) <= left_s:
+            return plan
+    needed_s = smallest.cost_s(overhead_s)
+    if needed_s > left_s:
+        raise BudgetTooShort(needed_s, overhead_s)
+    return smallest
