@@ -27,7 +27,7 @@ class Figures:
         self._labels = {"stream": pump.group.stream, "group": pump.group.name}
         self._gauge("in_flight", "records out to members", lambda: self._sum("in_flight"))
         self._gauge("retrying", "records that failed and come again", lambda: self._sum("retrying"))
-        self._gauge("oldest_lease_s", "age of what is out for longest", pump.oldest_lease_s)
+        self._gauge("oldest_lease_seconds", "age of what is out for longest", pump.oldest_lease_s)
         self._gauge("lag", "records that are not done", lambda: sum(pump.lags()))
         self._gauge("lag_age_seconds", "age of the oldest record not done", pump.lag_age_s)
         self._gauge("members", "members", lambda: len(pump.group.members))
