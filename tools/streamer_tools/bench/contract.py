@@ -22,6 +22,11 @@ lists it. It is imported when it is named and not before.
 
     BENCHMARK = Benchmark("echo", "There and back.", EchoSettings, open_echo)
 
+`Watch` is `streamer_tools.bench.watch.Watch`. The entry point in the package's metadata is
+
+    [project.entry-points."streamer.benchmarks"]
+    echo = "my_package.echo:BENCHMARK"
+
 Rules:
 
 - One run is: enter `open`, call what it yields once, leave. Set-up and clean-up lie outside the

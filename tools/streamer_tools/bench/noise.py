@@ -18,10 +18,12 @@ import attrs
 
 from streamer_tools.bench.process import cpu_seconds
 
-#: Above these a sentence warns: of a core's time that others used, stolen time, spread of repeats.
-_OTHER_CORES = 0.2
+#: Above these a sentence warns: cores that others used, stolen time, spread of repeats.
+OTHER_CORES = 0.2
 _STEAL_SHARE = 0.01
 _SPREAD_SHARE = 0.05
+#: Shorter runs are shaped by chance.
+_SHORT_S = 0.5
 _ALWAYS = (
     "Not known: the processor's clock frequency, what shares its caches and memory bus, and what "
     "else uses the disk. A host that takes time from this machine shows as steal only if it says "
@@ -129,6 +131,7 @@ class Noise:
             else round(self.steal_s / max(self.total_cpu_s, 1e-9), 5),
             "shared_cores": self.shared_cores,
             "spread_share": _widest(cases),
+            "shortest_run_s": _shortest(cases),
         }  # fmt: skip
         return found | {"sentences": sentences(found, daemon=daemon)}
 
@@ -157,6 +160,12 @@ def _widest(cases: Sequence[Mapping[str, Any]]) -> float | None:
     return round(max(shares), 4) if shares else None
 
 
+def _shortest(cases: Sequence[Mapping[str, Any]]) -> float | None:
+    """The shortest timed part of a run; None where none says how long it took."""
+    known = [run["seconds"] for case in cases for run in case["repeats"] if "seconds" in run]
+    return min(known, default=None)
+
+
 def sentences(found: Mapping[str, Any], *, daemon: bool = True) -> list[str]:
     """What a person should know before believing the figures."""
     cores = [_about_cores(found)] if daemon else []
@@ -169,7 +178,7 @@ def _about_others(found: Mapping[str, Any]) -> Iterator[str]:
         yield "Not known: what other programs did; the system has no /proc/stat."
         return
     cores = found["cpus"]
-    if other >= _OTHER_CORES:
+    if other >= OTHER_CORES:
         yield (
             f"Other programs used {other:.2g} of {cores} cores meanwhile (the kernel's own work "
             "for us is part of that): on a quiet machine the figures are better."
@@ -183,7 +192,9 @@ def _about_others(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _about_repeats(found: Mapping[str, Any]) -> Iterator[str]:
-    share = found["spread_share"]
+    share, shortest = found["spread_share"], found.get("shortest_run_s")
+    if shortest is not None and shortest < _SHORT_S:
+        yield f"A run took only {shortest:.2g} s: with more --records chance has less to say."
     if share is None:
         yield "One repeat says nothing about spread: use --repeats 3 or more."
     elif share > _SPREAD_SHARE:

@@ -24,8 +24,9 @@ _DIGITS = 3
 _PERCENTILES = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9}
 #: Points of a distribution: so many for each halving of what lies above.
 _POINTS_A_HALVING = 4
-#: Parts of a time line.
+#: Parts of a time line: at most so many, and at least so many operations in each.
 _TIMELINE_STEPS = 60
+_OPERATIONS_A_STEP = 30
 
 
 def histogram(times_s: Iterable[float]) -> HdrHistogram:
@@ -65,17 +66,18 @@ def distribution(found: HdrHistogram) -> list[list[float]]:
 
 
 def timeline(run: Measurement) -> dict[str, Any] | None:
-    """Throughput and latency over a run's time, in at most 60 steps; None where it has none.
+    """Throughput and latency over a run's time, in steps; None where it has none.
 
     A step in which nothing ended has None for its latencies.
     """
     if not run.at_s or len(run.at_s) != len(run.latencies_s):
         return None
     end = max(run.seconds, *run.at_s) or 1e-9
-    step_s = end / _TIMELINE_STEPS
-    steps: list[list[float]] = [[] for _ in range(_TIMELINE_STEPS)]
+    count = max(1, min(_TIMELINE_STEPS, len(run.at_s) // _OPERATIONS_A_STEP))
+    step_s = end / count
+    steps: list[list[float]] = [[] for _ in range(count)]
     for at, latency in zip(run.at_s, run.latencies_s, strict=True):
-        steps[min(int(at / step_s), _TIMELINE_STEPS - 1)].append(latency)
+        steps[min(int(at / step_s), count - 1)].append(latency)
     weight = run.records / len(run.at_s) / step_s
     shown = [latency_ms(each) or {} for each in steps]
     return {

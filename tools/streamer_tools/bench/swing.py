@@ -18,6 +18,7 @@ import attrs
 from streamer import setting
 from streamer_tools.bench import search
 from streamer_tools.bench.contract import Benchmark, Case, Measurement, Workbench
+from streamer_tools.bench.noise import OTHER_CORES
 from streamer_tools.bench.workloads.swinging import LOAD, SwingLoad, open_load, warm
 
 ADAPTIVE = "adaptive"
@@ -136,7 +137,7 @@ def conclude(document: Mapping[str, Any]) -> dict[str, Any]:
     slower = [c for c in fixed if c not in equal]
     own = _p99(adaptive)
     ahead = sorted((c for c in equal if _p99(c) < own), key=_p99)
-    lines = [_verdict(adaptive, equal, ahead)]
+    lines = [_verdict(adaptive, equal, ahead), *_busy(document)]
     lines += [_behind(adaptive, case) for case in ahead]
     if slower:
         names = ", ".join(case["name"] for case in slower)
@@ -177,10 +178,22 @@ def _behind(adaptive: Mapping[str, Any], case: Mapping[str, Any]) -> str:
     )
 
 
+def _busy(document: Mapping[str, Any]) -> Iterator[str]:
+    other = document["noise"]["other_cpu_cores"]
+    if other is not None and other >= OTHER_CORES:
+        cores = document["noise"]["cpus"]
+        yield (
+            f"Other programs used {other:.2g} of {cores} cores meanwhile, which is enough to "
+            "decide it: run it again on a quiet machine."
+        )
+
+
 def _clearly(adaptive: Mapping[str, Any], case: Mapping[str, Any]) -> str:
     """Whether the repeats of the two lie apart, and in how many the adaptive one was lower."""
     mine = [run["latency_ms"]["p99"] for run in adaptive["repeats"]]
     theirs = [run["latency_ms"]["p99"] for run in case["repeats"]]
+    if len(mine) == 1:
+        return "which one repeat cannot tell from noise"
     lower = sum(a < b for a, b in zip(mine, theirs, strict=True))
     apart = max(mine) < min(theirs) or max(theirs) < min(mine)
     count = f"adaptive lower in {lower} of {len(mine)} repeats"

@@ -11,9 +11,9 @@ from typing import Any
 
 from streamer_tools.bench.compare import cases
 from streamer_tools.bench.contract import throughput_line
-from streamer_tools.show import Column, figure, plain_table
+from streamer_tools.show import Column, escaped, figure
 
-_CASE_COLUMNS = (
+CASE_COLUMNS = (
     Column("setting", "name"),
     Column("records/s", "records_per_s"),
     Column("p50 ms", "p50"),
@@ -40,7 +40,7 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
     if spread:
         yield spread
     if document.get("cases"):
-        yield table(_CASE_COLUMNS, [case_row(case) for case in cases(document)])
+        yield table(CASE_COLUMNS, [case_row(case) for case in cases(document)])
     yield from document.get("conclusion", ())
     yield from comparison_lines(document.get("comparison"))
     noise = document.get("noise")
@@ -49,14 +49,24 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows in columns; a column of which no row has anything is left out."""
+    """Rows in columns, numbers to the right; a column of which no row has anything is left out."""
     used = [c for c in columns if any(row.get(c.key) not in (None, "") for row in rows)]
-    shown = [{c.key: _text(row.get(c.key)) for c in used} for row in rows]
-    return plain_table(used, shown).replace("_", " ")
+    numeric = [any(isinstance(row.get(c.key), int | float) for row in rows) for c in used]
+    cells = [[c.title for c in used], *([_text(row.get(c.key)) for c in used] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in cells
+    )
 
 
-def _text(value: Any) -> Any:
-    return figure(value) if isinstance(value, int | float) else value
+def _text(value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    return figure(value) if isinstance(value, int | float) else escaped(str(value))
 
 
 def case_row(case: Mapping[str, Any]) -> dict[str, Any]:
