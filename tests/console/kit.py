@@ -107,8 +107,11 @@ async def bury(client: Client, stream: str, values: list[bytes], error: str = "b
             left -= 1
             if not left:
                 break
-    while await waiting(client, stream) < len(values):
+    for _ in range(100):
+        if await waiting(client, stream) >= len(values):
+            return
         await trio.sleep(0.1)
+    raise AssertionError("the letters did not arrive")
 
 
 async def waiting(client: Client, stream: str) -> int:

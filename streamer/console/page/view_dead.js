@@ -82,7 +82,7 @@ function allowed() {
   return model.overview?.console?.actions === true;
 }
 
-function streamsPanel({ streams }) {
+function streamsPanel({ streams = [] }) {
   const found = [...streams].sort((one, other) => other.waiting - one.waiting);
   return panel("Dead letters", { id: "dead-streams" },
     allowed() ? null : h("p", { class: "hint" }, "This console is read-only. With ",
