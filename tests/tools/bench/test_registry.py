@@ -138,6 +138,8 @@ def test_our_own_are_what_the_list_says() -> None:
         benchmark = benchmarks.get(name)
         assert (benchmark.name, benchmark.help) == (name, help_text)
         assert benchmarks.entry(name).package == "streamer"
+    ours = [name for name in benchmarks.names if benchmarks.entry(name).package == "streamer"]
+    assert set(ours) == set(command.OURS)
 
 
 def test_a_benchmark_that_is_passed_in_takes_the_place_of_another() -> None:

@@ -34,6 +34,7 @@ OURS = {
     "latency": "A steady --rate, timed from send to receive.",
     "swing": "A rate that swings tenfold: adaptive groups against fixed ones.",
     "swing-load": "The load of swing by itself, timed from when each record was due.",
+    "watched": "What it costs to look: produce with top, three taps and the console.",
     "leases": "Very many deliveries out at once: memory, CPU while they wait, redelivery.",
     "limits": "What codec, checksum, disk and loopback do by themselves.",
 }
