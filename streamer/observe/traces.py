@@ -3,7 +3,7 @@
 A `Trace` is made for few appends and travels with them. Rules:
 
 - Nobody pays for what is not traced: a session asks `begin` for each append, which looks at two
-  attributes; the deliver stage looks at `watched`, which is empty.
+  attributes; the deliver stage looks at `deliveries.watched`, which is empty.
 - An append is traced if somebody armed its stream (`arm`, for the verb `trace_next`), if a record
   of it carries a sampled `traceparent` (W3C Trace Context), or by chance (`[trace] sample`). What
   is not armed is bounded by `[trace] per_second`; what comes above it is counted, not traced.
@@ -17,8 +17,7 @@ What calls what:
 - a session: `begin`, before it offers an append, with the marks of a `Trace` frame before it;
 - a channel's meter: `Trace.span(..., "queueing" | "service", ...)` for what carries traces;
 - `Ack.watch`: the answer, which finishes the traces of an append;
-- the deliver stage: `handed` with each lease and `settled` with what became of it;
-- a subscription: `read` with each frame of batches;
+- the deliver stage and subscriptions: `deliveries`, see there;
 - `session/inspection.py`: `arm`, `docs` and `wait`.
 
 Times are `trio.current_time()`, seconds; a trace has the wall clock of its beginning once.
@@ -26,17 +25,18 @@ Times are `trio.current_time()`, seconds; a trace has the wall clock of its begi
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from random import Random
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import attrs
 import trio
 
 from streamer.errors import StreamerError
+from streamer.observe.deliveries import Deliveries
 from streamer.observe.trace import Parent, Span, Trace, marks_of, parse_parent
 from streamer.records import Receipt, Record
 from streamer.stats import Stats
@@ -47,10 +47,10 @@ __all__ = ["ARM_COUNT_MAX", "Exporter", "Trace", "Tracer"]
 TRACES_MAX = 256
 #: Traces of one append: its records may be of as many callers.
 TRACES_AN_APPEND_MAX = 8
-#: Leases with records of traces that are out to a member.
-_OUT_MAX = 1024
 #: What may be armed: globs, and appends of each.
 _ARMED_MAX = 64
+#: Who armed a stream that nothing comes to may be long gone.
+_ARMED_S = 600.0
 ARM_COUNT_MAX = 1000
 
 #: (index of a record, traceparent) of some records of an append.
@@ -97,15 +97,7 @@ class Traced(Protocol):
 class _Armed:
     glob: str
     left: int
-
-
-class _Out(NamedTuple):
-    """A record of a trace that a member holds."""
-
-    trace: Trace
-    name: str
-    since: float
-    facts: dict[str, Any]
+    until: float
 
 
 class Tracer:
@@ -125,8 +117,8 @@ class Tracer:
         """`sample` is the share of appends that are traced by chance; `per_second` bounds those
         and the ones that a traceparent asks for."""
         self.per_second = per_second
-        #: Traces whose records may yet be handed out, by stream and partition.
-        self.watched: dict[tuple[str, int], list[Trace]] = {}
+        #: What becomes of records that are answered.
+        self.deliveries = Deliveries()
         self._now_us = now_us
         self._rng = rng
         self._sample = sample
@@ -139,8 +131,6 @@ class Tracer:
         self._allowance = float(per_second)
         self._allowed_at = 0.0
         self._ring: OrderedDict[Trace, None] = OrderedDict()
-        self._closing: deque[Trace] = deque()
-        self._out: OrderedDict[int, list[_Out]] = OrderedDict()
         self._seq = 0
         self._news = trio.lowlevel.ParkingLot()
         self._begun = stats.counter("traces", "appends that are traced")
@@ -218,34 +208,43 @@ class Tracer:
 
     def arm(self, glob: str, count: int) -> int:
         """Have the next `count` appends to streams that match traced; how many are armed for
-        this glob now."""
+        this glob now. What has not come within ten minutes is not waited for."""
+        until = trio.current_time() + _ARMED_S
+        self._keep_armed([each for each in self._armed if each.until > trio.current_time()])
         for armed in self._armed:
             if armed.glob == glob:
                 break
         else:
             if len(self._armed) >= _ARMED_MAX:
                 del self._armed[0]
-            armed = _Armed(glob, 0)
+            armed = _Armed(glob, 0, until)
             self._armed.append(armed)
-        armed.left = min(ARM_COUNT_MAX, armed.left + count)
+        armed.left, armed.until = min(ARM_COUNT_MAX, armed.left + count), until
         self._alert = True
         return armed.left
 
+    def disarm(self, glob: str) -> None:
+        """Take back what is armed for a glob."""
+        self._keep_armed([armed for armed in self._armed if armed.glob != glob])
+
+    def _keep_armed(self, armed: list[_Armed]) -> None:
+        self._armed = armed
+        self._alert = bool(armed) or self._sample > 0
+
     def _take_armed(self, stream: str) -> bool:
-        for armed in self._armed:
-            if fnmatchcase(stream, armed.glob):
-                armed.left -= 1
-                if not armed.left:
-                    self._armed.remove(armed)
-                    self._alert = bool(self._armed) or self._sample > 0
-                return True
-        return False
+        now = trio.current_time()
+        taken = next((each for each in self._armed if fnmatchcase(stream, each.glob)), None)
+        found = taken is not None and taken.until > now
+        if taken is not None:
+            taken.left -= 1
+        self._keep_armed([each for each in self._armed if each.left > 0 and each.until > now])
+        return found
 
     # ----------------------------------------------------------------------------- finishing
 
     def _answered(self, traces: Sequence[Trace], ack: _Ack) -> None:
         now = trio.current_time()
-        self._expire(now)
+        self.deliveries.expire(now)
         for trace in traces:
             outcomes = ack.outcomes
             outcome = outcomes[trace.index if trace.index < len(outcomes) else 0]
@@ -261,34 +260,13 @@ class Tracer:
                     # A batch has one receipt; records have one each.
                     behind = trace.index if len(outcomes) == 1 else 0
                     trace.offset = outcome.offset + behind
-                    self._watch(trace, now)
+                    self.deliveries.watch(trace, now + self._keep_s)
             elif outcome is not None:
                 trace.outcome, trace.error = outcome.code, outcome.message
             if self.exporter is not None:
                 self.exporter.trace(trace)
             trace._late = self._added
             self._publish(trace)
-
-    def _watch(self, trace: Trace, now: float) -> None:
-        assert trace.partition is not None
-        while len(self._closing) >= TRACES_MAX:
-            self._unwatch(self._closing.popleft())
-        trace.until = now + self._keep_s
-        self._closing.append(trace)
-        self.watched.setdefault((trace.stream, trace.partition), []).append(trace)
-
-    def _expire(self, now: float) -> None:
-        """Watch no longer for what was answered long ago."""
-        while self._closing and self._closing[0].until <= now:
-            self._unwatch(self._closing.popleft())
-
-    def _unwatch(self, trace: Trace) -> None:
-        assert trace.partition is not None
-        key = trace.stream, trace.partition
-        found = self.watched[key]
-        found.remove(trace)
-        if not found:
-            del self.watched[key]
 
     def _added(self, trace: Trace, span: Span) -> None:
         """A span came to a finished trace."""
@@ -305,84 +283,6 @@ class Tracer:
             self._ring.popitem(last=False)
         self._news.unpark_all()
 
-    # ---------------------------------------------------------------------------- deliveries
-
-    def handed(
-        self,
-        stream: str,
-        partition: int,
-        group: str,
-        token: int,
-        attempt: int,
-        bounds: Sequence[int],
-        member: str,
-    ) -> None:
-        """A lease went out: `bounds` are first, end, first, end, ... Look at `watched` first."""
-        now = trio.current_time()
-        self._expire(now)
-        for trace in list(self.watched.get((stream, partition), ())):
-            assert trace.offset is not None
-            if not _holds(bounds, trace.offset):
-                continue
-            name = f"deliver/{stream}/{group}"
-            self._close_earlier(trace, name)
-            start = _last_end(trace, name)
-            trace.span(name, "delivery", start, now, attempt=attempt, member=member)
-            facts = {"attempt": attempt, "member": member}
-            self._out.setdefault(token, []).append(_Out(trace, name, now, facts))
-            if len(self._out) > _OUT_MAX:
-                self._out.popitem(last=False)
-
-    def _close_earlier(self, trace: Trace, name: str) -> None:
-        """What went out before, and came back without a word: the rest of a lease whose first
-        record an ordered group took back."""
-        for token, out in list(self._out.items()):
-            if any(each.trace is trace and each.name == name for each in out):
-                assert trace.offset is not None
-                self.settled(token, [trace.offset, trace.offset + 1], "lost")
-
-    @property
-    def holding(self) -> bool:
-        """Whether any record of a trace is out: look at that before `settled`."""
-        return bool(self._out)
-
-    def settled(self, token: int, bounds: Sequence[int], outcome: str) -> None:
-        """What became of a lease, or of those of its records that are within `bounds`; of all
-        that it has left where there are none. `outcome`: ack, nack, term, release, expired, lost.
-        """
-        out = self._out.get(token)
-        if out is None:
-            return
-        now = trio.current_time()
-        left: list[_Out] = []
-        for each in out:
-            assert each.trace.offset is not None
-            if bounds and not _holds(bounds, each.trace.offset):
-                left.append(each)
-            else:
-                each.trace.span(
-                    each.name, "handling", each.since, now, **each.facts, outcome=outcome
-                )
-        if left:
-            self._out[token] = left
-        else:
-            del self._out[token]
-
-    def let_go(self) -> None:
-        """Nobody will say any more what became of what is out."""
-        for token in list(self._out):
-            self.settled(token, [], "lost")
-
-    def read(self, stream: str, partition: int, first: int, end: int, reader: str) -> None:
-        """Records from `first` up to `end` were sent to a subscription. Look at `watched` first."""
-        now = trio.current_time()
-        self._expire(now)
-        for trace in list(self.watched.get((stream, partition), ())):
-            assert trace.offset is not None
-            assert trace.ended is not None
-            if first <= trace.offset < end:
-                trace.span(f"read/{stream}", "read", trace.ended, now, reader=reader)
-
     # ------------------------------------------------------------------------------- looking
 
     @property
@@ -396,7 +296,7 @@ class Tracer:
         `trace_id` (hexadecimal, or how it begins) picks traces. A `limit` of 0 gives none, and
         the number of now.
         """
-        self._expire(trio.current_time())
+        self.deliveries.expire(trio.current_time())
         found: list[dict[str, Any]] = []
         if not limit:
             return {"next": self._seq, "traces": found}
@@ -413,15 +313,3 @@ class Tracer:
         with trio.move_on_after(timeout_s):
             while not self.docs(trace_id=trace_id, after=after, limit=1)["traces"]:
                 await self._news.park()
-
-
-def _holds(bounds: Sequence[int], offset: int) -> bool:
-    """Whether half-open ranges (first, end, first, end, ...) have `offset`."""
-    return any(bounds[at] <= offset < bounds[at + 1] for at in range(0, len(bounds), 2))
-
-
-def _last_end(trace: Trace, name: str) -> float:
-    """When the attempt before this one was over; the commit, if there was none."""
-    assert trace.ended is not None
-    ends = [span.end for span in trace.spans if span.name == name and span.kind == "handling"]
-    return max(ends, default=trace.ended)

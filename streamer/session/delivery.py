@@ -165,6 +165,7 @@ class Subscriptions:
         self, subscription: _Subscription, partition: Partition, offset: int
     ) -> None:
         outbox, window = self._outbox, subscription.window
+        traced = self._service.inspected.tracer.deliveries
         frame_bytes = self._service.limits.frame_bytes - _ENVELOPE_BYTES
         bytes_max = min(_READ_BYTES, frame_bytes)
         while True:
@@ -188,10 +189,9 @@ class Subscriptions:
                 )
             window.spend(nbytes)
             self._delivered.value += nbytes
-            tracer = self._service.inspected.tracer
-            if tracer.watched:
-                reader = self._reader()
-                tracer.read(partition.stream, partition.number, result.first_offset, offset, reader)
+            if traced.watched:
+                first, reader = result.first_offset, self._reader()
+                traced.read(partition.stream, partition.number, first, offset, reader)
             outbox.put(
                 frames.Deliver(subscription.number, partition.high_water, result.blob), nbytes
             )

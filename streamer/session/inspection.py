@@ -78,14 +78,19 @@ async def tap(inspected: Inspected, args: Args) -> Any:
 
 
 async def trace_next(inspected: Inspected, args: Args) -> Any:
-    count = _bounded(args, "count", 1, ARM_COUNT_MAX)
+    count = _bounded(args, "count", 0, ARM_COUNT_MAX)
+    if not count:
+        inspected.tracer.disarm(args["stream"])
+        return {"armed": 0}
     return {"armed": inspected.tracer.arm(args["stream"], count)}
 
 
 async def traces(inspected: Inspected, args: Args) -> Any:
     tracer, after = inspected.tracer, args["after"]
-    limit = _bounded(args, "limit", 1, _TRACES_MAX)
-    await tracer.wait(after, _wait_s(args), trace_id=args["id"])
+    limit = _bounded(args, "limit", 0, _TRACES_MAX)
+    wait_s = _wait_s(args)
+    if limit:
+        await tracer.wait(after, wait_s, trace_id=args["id"])
     return tracer.docs(trace_id=args["id"], after=after, limit=limit)
 
 

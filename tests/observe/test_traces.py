@@ -13,6 +13,7 @@ from trio.testing import MockClock as Clock
 from streamer.batch import Codec
 from streamer.errors import TimedOut
 from streamer.observe import traces as module
+from streamer.observe.deliveries import OUT_MAX
 from streamer.observe.trace import Span, Trace
 from streamer.observe.traces import TRACES_MAX, Tracer
 from streamer.pipeline.stage import Ack, Append
@@ -92,7 +93,7 @@ async def test_nothing_is_traced_unless_it_is_asked_for(autojump_clock: Clock) -
         assert append.traces == ()
         ack(append)
     assert site.docs() == []
-    assert site.tracer.watched == {}
+    assert site.tracer.deliveries.watched == {}
     assert site.counter("traces") == 0
 
 
@@ -119,6 +120,21 @@ async def test_what_is_armed_adds_up_within_a_bound(autojump_clock: Clock) -> No
     # The oldest made room.
     assert site.append(stream="other").traces == ()
     assert site.append(stream="s99").traces
+
+
+async def test_what_is_armed_is_taken_back_or_forgotten(autojump_clock: Clock) -> None:
+    site = Site()
+    site.tracer.arm("s", 5)
+    site.tracer.disarm("other")
+    assert site.append().traces
+    site.tracer.disarm("s")
+    assert site.append().traces == ()
+    site.tracer.arm("s", 5)
+    await trio.sleep(599)
+    assert site.append().traces
+    await trio.sleep(2)
+    assert site.append().traces == ()
+    assert site.tracer.arm("s", 1) == 1
 
 
 async def test_a_sampled_traceparent_is_followed_and_the_record_is_found(
@@ -225,7 +241,7 @@ async def test_an_append_that_fails_says_how(autojump_clock: Clock) -> None:
     [doc] = site.docs()
     assert (doc["outcome"], doc["offset"]) == ("timed_out", None)
     assert doc["error"] == "waited 30 s to be proposed, not appended"
-    assert site.tracer.watched == {}
+    assert site.tracer.deliveries.watched == {}
 
 
 @pytest.mark.parametrize(("offset", "shown"), [(7, 7), (-1, None)])
@@ -241,25 +257,25 @@ async def test_a_duplicate(autojump_clock: Clock, offset: int, shown: int | None
 
 async def test_what_groups_do_with_its_record(autojump_clock: Clock) -> None:
     site = Site()
-    tracer = site.tracer
+    deliveries = site.tracer.deliveries
     ack(site.append(traced()))
     await trio.sleep(1)
-    tracer.handed("s", 0, "mail", 5, 1, [0, 7, 8, 9], "worker")
-    assert not tracer.holding
-    tracer.handed("s", 1, "mail", 5, 1, [7, 8], "worker")
-    assert not tracer.holding
-    tracer.handed("s", 0, "mail", 5, 1, [0, 3, 7, 8], "worker")
-    assert tracer.holding
+    deliveries.handed("s", 0, "mail", 5, 1, [0, 7, 8, 9], "worker")
+    assert not deliveries.holding
+    deliveries.handed("s", 1, "mail", 5, 1, [7, 8], "worker")
+    assert not deliveries.holding
+    deliveries.handed("s", 0, "mail", 5, 1, [0, 3, 7, 8], "worker")
+    assert deliveries.holding
     await trio.sleep(2)
-    tracer.settled(5, [0, 3], "ack")
-    tracer.settled(4, [7, 8], "ack")
-    assert tracer.holding
-    tracer.settled(5, [7, 8], "nack")
-    assert not tracer.holding
+    deliveries.settled(5, [0, 3], "ack")
+    deliveries.settled(4, [7, 8], "ack")
+    assert deliveries.holding
+    deliveries.settled(5, [7, 8], "nack")
+    assert not deliveries.holding
     await trio.sleep(3)
-    tracer.handed("s", 0, "mail", 6, 2, [7, 8], "worker")
+    deliveries.handed("s", 0, "mail", 6, 2, [7, 8], "worker")
     await trio.sleep(4)
-    tracer.settled(6, [], "ack")
+    deliveries.settled(6, [], "ack")
     spans = [
         (each["name"], each["kind"], round(each["start_s"]), round(each["end_s"]), each["facts"])
         for each in site.docs()[0]["spans"]
@@ -277,29 +293,29 @@ async def test_it_is_watched_for_so_long_and_what_is_out_then_still_counts(
     autojump_clock: Clock,
 ) -> None:
     site = Site(keep_s=10.0)
-    tracer = site.tracer
+    deliveries = site.tracer.deliveries
     ack(site.append(traced()))
     assert site.docs()[0]["watched"]
     await trio.sleep(5)
-    tracer.handed("s", 0, "g", 1, 1, [7, 8], "")
+    deliveries.handed("s", 0, "g", 1, 1, [7, 8], "")
     await trio.sleep(6)
-    tracer.handed("s", 0, "other", 2, 1, [7, 8], "")
-    tracer.settled(1, [], "ack")
+    deliveries.handed("s", 0, "other", 2, 1, [7, 8], "")
+    deliveries.settled(1, [], "ack")
     [doc] = site.docs()
     assert [(each["name"], each["kind"]) for each in doc["spans"]] == [
         ("deliver/s/g", "delivery"),
         ("deliver/s/g", "handling"),
     ]
     assert not doc["watched"]
-    assert tracer.watched == {}
+    assert deliveries.watched == {}
 
 
 async def test_what_a_reader_is_sent(autojump_clock: Clock) -> None:
     site = Site()
     ack(site.append(traced()))
     await trio.sleep(1)
-    site.tracer.read("s", 0, 8, 20, "reader")
-    site.tracer.read("s", 0, 0, 8, "reader")
+    site.tracer.deliveries.read("s", 0, 8, 20, "reader")
+    site.tracer.deliveries.read("s", 0, 0, 8, "reader")
     [span] = site.docs()[0]["spans"]
     assert (span["name"], span["kind"], span["facts"]) == ("read/s", "read", {"reader": "reader"})
 
@@ -309,11 +325,13 @@ async def test_nothing_grows(autojump_clock: Clock) -> None:
     for number in range(2 * TRACES_MAX):
         ack(site.append(traced()), number)
     assert len(site.docs(limit=10**6)) == TRACES_MAX
-    assert len(site.tracer.watched["s", 0]) == TRACES_MAX
+    assert len(site.tracer.deliveries.watched["s", 0]) == TRACES_MAX
     for token in range(3000):
         end = 2 * TRACES_MAX - token % TRACES_MAX
-        site.tracer.handed("s", 0, f"g{token // TRACES_MAX}", token, 1, [end - 1, end], "")
-    assert len(site.tracer._out) == module._OUT_MAX
+        site.tracer.deliveries.handed(
+            "s", 0, f"g{token // TRACES_MAX}", token, 1, [end - 1, end], ""
+        )
+    assert len(site.tracer.deliveries._out) == OUT_MAX
 
 
 async def test_what_came_back_without_a_word_is_over_with_the_next_attempt(
@@ -321,13 +339,13 @@ async def test_what_came_back_without_a_word_is_over_with_the_next_attempt(
 ) -> None:
     site = Site()
     ack(site.append(traced()))
-    site.tracer.handed("s", 0, "g", 1, 1, [5, 9], "")
-    site.tracer.handed("s", 0, "other", 2, 1, [5, 9], "")
-    site.tracer.handed("s", 0, "g", 3, 1, [7, 8], "")
+    site.tracer.deliveries.handed("s", 0, "g", 1, 1, [5, 9], "")
+    site.tracer.deliveries.handed("s", 0, "other", 2, 1, [5, 9], "")
+    site.tracer.deliveries.handed("s", 0, "g", 3, 1, [7, 8], "")
     over = [each["facts"].get("outcome") for each in site.docs()[0]["spans"]]
     assert [each for each in over if each] == ["lost"]
-    site.tracer.let_go()
-    assert not site.tracer.holding
+    site.tracer.deliveries.let_go()
+    assert not site.tracer.deliveries.holding
     over = [each["facts"].get("outcome") for each in site.docs()[0]["spans"]]
     assert [each for each in over if each] == ["lost"] * 3
 
@@ -350,7 +368,7 @@ async def test_documents_come_in_order_a_page_at_a_time(autojump_clock: Clock) -
     assert site.tracer.docs(after=page["next"]) == {"next": page["next"], "traces": []}
     assert site.tracer.docs(limit=0) == {"next": page["next"], "traces": []}
     # One that something is added to comes again, as the newest.
-    site.tracer.handed("s", 0, "g", 1, 1, [1, 2], "")
+    site.tracer.deliveries.handed("s", 0, "g", 1, 1, [1, 2], "")
     assert [doc["offset"] for doc in site.docs(after=page["next"])] == [1]
 
 
@@ -405,6 +423,6 @@ async def test_an_exporter_gets_a_trace_once_and_what_comes_later_span_by_span(
     assert exported.traces == [append.traces[0]]
     assert exported.spans == []
     append.traces[0].span("default/ack", "service", 0.2, 0.3)
-    site.tracer.handed("s", 0, "g", 1, 1, [7, 8], "")
-    site.tracer.settled(1, [], "ack")
+    site.tracer.deliveries.handed("s", 0, "g", 1, 1, [7, 8], "")
+    site.tracer.deliveries.settled(1, [], "ack")
     assert exported.spans == ["service", "delivery", "handling"]

@@ -148,7 +148,7 @@ class Deliver:
         for member in list(self.members.values()):
             member.port.ended(error)
         self.members.clear()
-        self.context.tracer.let_go()
+        self.context.tracer.deliveries.let_go()
         self.context.streams.opened = None
         for pump in self.pumps.values():
             pump.close()

@@ -85,7 +85,7 @@ class Membership:
     ) -> None:
         deliver, group = self._deliver, self.pump.group
         now, now_us = trio.current_time(), deliver.context.now_us()
-        tracer = deliver.context.tracer
+        traced = deliver.context.tracer.deliveries
         failures: list[list[Any]] = []
         changes = False
         for index, (verb, token, bounds, delay_us, reason) in enumerate(items):
@@ -104,8 +104,8 @@ class Membership:
                 else:
                     group.find(self.member, token, bounds)
                     raise BadRequest(f"settle verb {verb}, known are 0 to 4")
-                if tracer.holding:
-                    tracer.settled(token, bounds, _OUTCOMES[verb])
+                if traced.holding:
+                    traced.settled(token, bounds, _OUTCOMES[verb])
                 changes |= verb != RELEASE
                 deliver.news.note(self.pump, ledger)
             except StreamerError as error:
@@ -143,9 +143,10 @@ class Membership:
         deliver, group = self._deliver, self.pump.group
         del deliver.members[self.number]
         ledgers = {lease.ledger for lease in self.member.leases.values()}
-        if deliver.context.tracer.holding:
+        traced = deliver.context.tracer.deliveries
+        if traced.holding:
             for token in self.member.leases:
-                deliver.context.tracer.settled(token, [], "lost" if lost else "release")
+                traced.settled(token, [], "lost" if lost else "release")
         group.leave(self.member, trio.current_time(), deliver.context.now_us(), lost=lost)
         del self.pump.ports[self.number]
         self._tell_left(lost)

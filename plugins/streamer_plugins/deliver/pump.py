@@ -64,7 +64,7 @@ class Pump:
         self.waits_for_journal = False
         self._context = context
         self._limits: BatchLimits = context.limits
-        self._tracer = context.tracer
+        self._traced = context.tracer.deliveries
         self._next_token = next_token
         self._changed = changed
         self._timed = timed
@@ -267,7 +267,7 @@ class Pump:
             self.ports[member.number].hand(
                 lease.token, ledger.number, choice.failures + 1, choice.bounds, whole, batch
             )
-            if self._tracer.watched:
+            if self._traced.watched:
                 self._trace(lease, choice.bounds, choice.failures)
             moved = True
             if member.room > 0 and self._is_ready(member):
@@ -289,7 +289,7 @@ class Pump:
 
     def _trace(self, lease: Lease, bounds: list[int], failures: int) -> None:
         member = lease.member
-        self._tracer.handed(
+        self._traced.handed(
             self.group.stream,
             lease.ledger.number,
             self.group.name,
@@ -337,9 +337,9 @@ class Pump:
             if not ledger.lost:
                 continue
             lost, ledger.lost = ledger.lost, []
-            if self._tracer.holding:
+            if self._traced.holding:
                 for lease in lost:
-                    self._tracer.settled(lease.token, [], "lost")
+                    self._traced.settled(lease.token, [], "lost")
             if group.ordered:
                 # Of a shared group a settle that comes late says it early enough.
                 for number in {lease.member.number for lease in lost}:
