@@ -173,6 +173,17 @@ def test_a_daemon_that_lets_in_and_does_not_answer() -> None:
     assert check("daemon", found).level is Level.WARNING
 
 
+def test_a_daemon_that_stops_answering_is_not_healthy() -> None:
+    found = documents()
+    found.overview, found.failed["overview"] = None, "no answer within 10 s"
+    found.late = {"overview"}
+    finding = check("health", found)
+    assert (finding.level, finding.text) == (
+        Level.CRITICAL,
+        "asked how it is, it gave no answer within 10 s",
+    )
+
+
 def test_of_a_daemon_that_is_not_there_nothing_else_is_told() -> None:
     found = Documents("ws://x:1", "0.1.0", unreached="no daemon answers at ws://x:1")
     [result] = examine(found, DEFAULTS)
@@ -193,10 +204,13 @@ def test_a_sync_is_judged_by_the_middle_one() -> None:
 
 def test_a_sync_that_does_not_come_back_is_critical() -> None:
     found = documents()
-    found.probe, found.failed["probe"] = None, "no answer within 10 s"
+    found.probe, found.failed["probe"], found.late = None, "no answer within 10 s", {"probe"}
     finding = check("fsync", found)
     assert (finding.level, "disk hangs" in finding.advice) == (Level.CRITICAL, True)
-    found.failed["probe"] = "the disk is full"
+    # Where nothing is answered it is not the disk.
+    found.overview = None
+    assert check("fsync", found).level is Level.UNKNOWN
+    found.failed["probe"], found.late = "the disk is full", set()
     assert check("fsync", found).level is Level.UNKNOWN
 
 

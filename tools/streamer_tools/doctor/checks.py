@@ -57,6 +57,12 @@ def check_version(documents: Documents, _: Thresholds) -> Finding:
 def check_health(documents: Documents, _: Thresholds) -> Finding:
     """What the daemon says of itself."""
     ok, ready = documents.at("health", "ok"), documents.at("health", "ready")
+    if "overview" in documents.late:
+        return Finding(
+            Level.CRITICAL,
+            f"asked how it is, it gave {documents.why_not('overview')}",
+            "its event loop is stuck or overloaded: see its log and its processor time",
+        )
     if ok is None:
         return Finding(Level.UNKNOWN, documents.why_not("overview"))
     reasons = "; ".join(map(str, documents.at("health", "reasons") or []))

@@ -39,6 +39,8 @@ class Documents:
     clock_error_s: float = 0.0
     #: By verb, why it has no answer.
     failed: dict[str, str] = attrs.field(factory=dict)
+    #: Verbs that were not answered in time.
+    late: set[str] = attrs.field(factory=set)
 
     def at(self, *path: str) -> Any:
         """A value of the overview; None where the daemon does not tell it."""
@@ -68,9 +70,8 @@ async def gather(url: str, version: str, timeout_s: float) -> Documents:
         late = f"no answer within {timeout_s:g} s"
         if not found.server:
             found.unreached = f"{url}: {late}"
-        for verb in _ASKED:
-            if getattr(found, verb) is None:
-                found.failed.setdefault(verb, late)
+        found.late = {verb for verb in _ASKED if getattr(found, verb) is None} - found.failed.keys()
+        found.failed |= dict.fromkeys(found.late, late)
     return found
 
 
