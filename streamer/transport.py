@@ -303,6 +303,8 @@ class _Guard:
     def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
         self._nursery.start_soon(self._run, reader)
 
+    # Ctrl-C is for the program's main task: raised in here, it would be lost with the connection.
+    @trio.lowlevel.enable_ki_protection
     async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:
         try:
             await reader()
