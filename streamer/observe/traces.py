@@ -177,6 +177,8 @@ class Tracer:
             return
         append.traces = traces = [self._new(append, session, *each) for each in wanted]
         self._begun.value += len(traces)
+        for trace in traces:
+            self.deliveries.expect(trace)
         append.ack.watch(partial(self._answered, traces))
 
     def _new(self, append: Traced, session: str, index: int, parent: Parent | None) -> Trace:
@@ -260,13 +262,13 @@ class Tracer:
                     # A batch has one receipt; records have one each.
                     behind = trace.index if len(outcomes) == 1 else 0
                     trace.offset = outcome.offset + behind
-                    self.deliveries.watch(trace, now + self._keep_s)
             elif outcome is not None:
                 trace.outcome, trace.error = outcome.code, outcome.message
             if self.exporter is not None:
                 self.exporter.trace(trace)
             trace._late = self._added
             self._publish(trace)
+            self.deliveries.answered(trace, now + self._keep_s)
 
     def _added(self, trace: Trace, span: Span) -> None:
         """A span came to a finished trace."""

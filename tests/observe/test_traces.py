@@ -310,6 +310,46 @@ async def test_it_is_watched_for_so_long_and_what_is_out_then_still_counts(
     assert deliveries.watched == {}
 
 
+async def test_a_group_that_is_quicker_than_the_answer(autojump_clock: Clock) -> None:
+    site = Site()
+    deliveries = site.tracer.deliveries
+    append, other = site.append(traced()), site.append(traced())
+    deliveries.handed("s", 0, "g", 1, 1, [5, 9], "worker")
+    deliveries.handed("s", 1, "g", 2, 1, [5, 9], "worker")
+    deliveries.read("s", 0, 5, 9, "reader")
+    await trio.sleep(1)
+    assert deliveries.holding
+    deliveries.settled(1, [5, 6], "nack")
+    deliveries.settled(1, [6, 8], "ack")
+    await trio.sleep(1)
+    ack(append, 7)
+    spans = [
+        (each["kind"], round(each["start_s"]), round(each["end_s"]), each["facts"].get("outcome"))
+        for each in site.docs()[0]["spans"]
+        if each["name"] != "session"
+    ]
+    assert spans == [
+        ("delivery", 0, 0, None),
+        ("read", 0, 0, None),
+        ("handling", 0, 1, "ack"),
+    ]
+    ack(other, 8)
+    kinds = [each["kind"] for each in site.docs()[1]["spans"]]
+    assert kinds == ["delivery", "read", "queueing"]
+    deliveries.settled(1, [], "nack")
+    assert site.docs()[1]["spans"][-1]["facts"]["outcome"] == "nack"
+    assert not deliveries.holding
+
+
+async def test_an_append_that_fails_leaves_nothing_to_watch(autojump_clock: Clock) -> None:
+    site = Site()
+    append = site.append(traced())
+    site.tracer.deliveries.handed("s", 0, "g", 1, 1, [5, 9], "worker")
+    append.ack.resolve_all(TimedOut("late"))
+    assert not site.tracer.deliveries.holding
+    assert site.tracer.deliveries.watched == {}
+
+
 async def test_what_a_reader_is_sent(autojump_clock: Clock) -> None:
     site = Site()
     ack(site.append(traced()))

@@ -18,8 +18,12 @@ Clock = trio.testing.MockClock
 _WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("events", {"limit": 0}, "argument limit is 0, allowed are 1 to 1000"),
     ("events", {"wait_ms": 10_001}, "argument wait_ms is 10001, allowed are 0 to 10000"),
-    ("traces", {"limit": 101}, "argument limit is 101, allowed are 1 to 100"),
-    ("trace_next", {"stream": "s", "count": 0}, "argument count is 0, allowed are 1 to 1000"),
+    ("traces", {"limit": 101}, "argument limit is 101, allowed are 0 to 100"),
+    (
+        "trace_next",
+        {"stream": "s", "count": 1001},
+        "argument count is 1001, allowed are 0 to 1000",
+    ),
     ("tap", {"id": "a", "glob": "none/*"}, "no point matches 'none/*', known are default/ack.in"),
     ("session", {"session": 4711}, "there is no session 4711"),
     ("session", {}, "session: argument session must be an integer"),
