@@ -120,6 +120,31 @@ SLA = {
 }  # fmt: skip
 
 
+STREAMS = [
+    stream("orders"), stream("mails", records=12, bytes=4096, records_per_s=0.2),
+    stream("presence", storage="memory", dropped=71_234, partitions=1),
+    stream("audit-eu", state="stopped", pipeline="audit", records_per_s=0.0),
+    stream("orders.dead", records=3, bytes=812, records_per_s=0.0),
+]  # fmt: skip
+
+GROUPS = [
+    group("orders", "billing"),
+    group("orders", "search-index", order="key", lag=1_234_567, oldest_age_s=4_000.0,
+          members=12),
+    group("mails", "sender", paused=True, lag=0, oldest_age_s=None, members=0,
+          in_flight=0, retrying=0, dead=0),
+    group("orders", "warehouse-replication-europe", mode="ordered", lag=8),
+]  # fmt: skip
+
+SESSIONS = {"count": 3, "max": 1000, "shown": [
+    session(17, "orders-producer"),
+    session(21, "search-index-0", transport="tcp", slow=True, outbox_bytes=4_100_000,
+            memberships=1),
+    session(33, "", peer="/run/streamer/streamer.sock", transport="unix",
+            under_way_bytes=0, requests=1, age_s=12.0),
+]}  # fmt: skip
+
+
 def overview(**changes: Any) -> dict[str, Any]:
     """A busy daemon."""
     return {
@@ -148,27 +173,9 @@ def overview(**changes: Any) -> dict[str, Any]:
             pipeline("bulk", load=0.93),
             pipeline("audit", "restarting", 0.0, last_error="persist: no space left on device"),
         ],
-        "streams": [
-            stream("orders"), stream("mails", records=12, bytes=4096, records_per_s=0.2),
-            stream("presence", storage="memory", dropped=71_234, partitions=1),
-            stream("audit-eu", state="stopped", pipeline="audit", records_per_s=0.0),
-            stream("orders.dead", records=3, bytes=812, records_per_s=0.0),
-        ],
-        "groups": [
-            group("orders", "billing"),
-            group("orders", "search-index", order="key", lag=1_234_567, oldest_age_s=4_000.0,
-                  members=12),
-            group("mails", "sender", paused=True, lag=0, oldest_age_s=None, members=0,
-                  in_flight=0, retrying=0, dead=0),
-            group("orders", "warehouse-replication-europe", mode="ordered", lag=8),
-        ],
-        "sessions": {"count": 3, "max": 1000, "shown": [
-            session(17, "orders-producer"),
-            session(21, "search-index-0", transport="tcp", slow=True, outbox_bytes=4_100_000,
-                    memberships=1),
-            session(33, "", peer="/run/streamer/streamer.sock", transport="unix",
-                    under_way_bytes=0, requests=1, age_s=12.0),
-        ]},
+        "streams": STREAMS,
+        "groups": GROUPS,
+        "sessions": SESSIONS,
         "sla": SLA,
     } | changes  # fmt: skip
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from streamer_tools.graph.model import Group, Pipeline, Stage, Stream
 from streamer_tools.top import figures
+from streamer_tools.top.figures import styled
 from streamer_tools.top.table import aligned, clean
 
 WIDTH = 80
@@ -43,7 +44,7 @@ def _fitted(line: Text) -> Text:
 def _pipeline(pipeline: Pipeline) -> list[Text]:
     lines = [_title(pipeline)]
     globs = clean(", ".join(pipeline.globs) or "no streams")
-    lines += [Text("  streams ", "dim") + globs, Text("  │"), Text("  ▼")]
+    lines += [styled("  streams ", "dim") + globs, Text("  │"), Text("  ▼")]
     for begin in range(0, len(pipeline.stages), _BOXES):
         row = pipeline.stages[begin : begin + _BOXES]
         # From the last of them back to the left, where the next row or the streams begin.
@@ -53,7 +54,7 @@ def _pipeline(pipeline: Pipeline) -> list[Text]:
 
 
 def _title(pipeline: Pipeline) -> Text:
-    line = Text("pipeline ", "dim") + clean(pipeline.name, "bold")
+    line = styled("pipeline ", "dim") + clean(pipeline.name, "bold")
     if pipeline.state is None:
         return line
     style = "green" if pipeline.state == "running" else "bold yellow"
@@ -102,20 +103,20 @@ def _contents(stage: Stage) -> list[Text]:
         _of(figures.count(stage.items), figures.count(stage.items_max), "items", room),
         _of(figures.size(stage.bytes), figures.size(stage.bytes_max), "bytes", room),
         Text(f"{figures.rate(stage.items_per_s)}/s"),
-        Text("queue p99 ", "dim") + Text(figures.seconds(stage.queueing_p99_s)),
-        Text("serve p99 ", "dim") + Text(figures.seconds(stage.service_p99_s)),
+        styled("queue p99 ", "dim") + Text(figures.seconds(stage.queueing_p99_s)),
+        styled("serve p99 ", "dim") + Text(figures.seconds(stage.service_p99_s)),
     ]
 
 
 def _of(now: str, most: str, unit: str, room: int) -> Text:
     shown = Text(f"{now}/{most}")
-    return shown + Text(f" {unit}", "dim") if len(shown.plain) + 1 + len(unit) <= room else shown
+    return shown + styled(f" {unit}", "dim") if len(shown.plain) + 1 + len(unit) <= room else shown
 
 
 def _readers(pipeline: Pipeline) -> list[Text]:
     """The streams below the last box, and below each who reads it."""
     if not pipeline.streams:
-        return [Text("  └─► ") + Text(pipeline.no_streams, "dim")]
+        return [Text("  └─► ") + styled(pipeline.no_streams, "dim")]
     lines = []
     shown = pipeline.streams[:STREAMS_MAX]
     left = len(pipeline.streams) - len(shown)
@@ -128,7 +129,7 @@ def _readers(pipeline: Pipeline) -> list[Text]:
             corner = "└" if place == len(children) - 1 else "├"
             lines.append(Text(f"{bar}    {corner}─► ") + child)
     if left:
-        lines.append(Text("  └─► ") + Text(f"{left:,} more streams; --json has all", "dim"))
+        lines.append(Text("  └─► ") + styled(f"{left:,} more streams; --json has all", "dim"))
     return lines
 
 
@@ -145,10 +146,10 @@ def _children(stream: Stream) -> list[Text]:
     lines = [_group(group) for group in stream.groups[:GROUPS_MAX]]
     left = len(stream.groups) - GROUPS_MAX
     if left > 0:
-        lines.append(Text(f"{left:,} more groups; --json has all", "dim"))
+        lines.append(styled(f"{left:,} more groups; --json has all", "dim"))
     for label, records in (("dead letters", stream.dead), ("delayed", stream.delayed)):
         if records is not None:
-            line = aligned(Text(label, "dim"), 28)
+            line = aligned(styled(label, "dim"), 28)
             lines.append(line + Text(f"{figures.count(records):>7} records"))
     return lines
 
@@ -156,9 +157,9 @@ def _children(stream: Stream) -> list[Text]:
 def _group(group: Group) -> Text:
     name = clean(group.name)
     name.truncate(18, overflow="ellipsis")
-    line = aligned(Text("group ", "dim") + name, 24)
+    line = aligned(styled("group ", "dim") + name, 24)
     mode = clean("paused", "bold yellow") if group.paused else clean(group.mode)
     line = line + Text(" ") + aligned(mode, 7)
     line = line + Text(f" {figures.count(group.members):>4} members")
-    line = line + Text("  lag ", "dim") + Text(f"{figures.count(group.lag):>6}")
-    return line + Text("  oldest ", "dim") + Text(figures.seconds(group.oldest_age_s))
+    line = line + styled("  lag ", "dim") + Text(f"{figures.count(group.lag):>6}")
+    return line + styled("  oldest ", "dim") + Text(figures.seconds(group.oldest_age_s))

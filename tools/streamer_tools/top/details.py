@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.cells import cell_len
+from rich.console import Console
 from rich.text import Text
 
 from streamer_tools.top import figures
+from streamer_tools.top.figures import styled
 from streamer_tools.top.lists import in_unit
 from streamer_tools.top.scene import ROWS, Document, Id, Scene, at, maps
 from streamer_tools.top.table import Column, Row, clean, fit, number_cell, row_line, title_line
@@ -38,7 +40,7 @@ def detail_lines(scene: Scene, view: str, opened: Id, width: int) -> Lines:
     answer = scene.answer if scene.answer and scene.answer.of == (view, opened) else None
     lines = _DETAILS[view](row, answer.document if answer else None, width)
     if view in VERBS and answer is None:
-        lines.append(Text("asking ...", "dim"))
+        lines.append(styled("asking ...", "dim"))
     elif answer is not None and answer.fault:
         lines.append(clean(answer.fault, "bold red"))
     return lines
@@ -50,7 +52,7 @@ def facts(found: Sequence[Fact], width: int, indent: int = _INDENT) -> Lines:
     line = Text(" " * indent)
     for label, value in found:
         shown = value if isinstance(value, Text) else clean(value)
-        pair = Text(f"{label} ", "dim") + shown
+        pair = styled(f"{label} ", "dim") + shown
         gap = "" if cell_len(line.plain) == indent else "   "
         if gap and cell_len(line.plain) + len(gap) + cell_len(pair.plain) > width:
             lines.append(line)
@@ -78,6 +80,11 @@ def number_column(
     title: str, key: str, show: Callable[[Any], str] = figures.count, least: int = 7, drop: int = 0
 ) -> Column:
     return Column(title, number_cell(lambda row: row.get(key), show), least, drop=drop)
+
+
+def id_column(title: str, key: str, least: int, drop: int = 0) -> Column:
+    """A number that is a name: 0 is as good as any."""
+    return Column(title, lambda row, _: Text(figures.count(row.get(key))), least, drop=drop)
 
 
 # --------------------------------------------------------------------------------- pipelines
@@ -142,7 +149,7 @@ def _limit(label: str, channel: Any, key: str, show: Callable[[Any], str], width
     told = f"{figures.percent(share):>4} {show(now):>6} of {show(most)}"
     told = f"{told:<20} most {show(at(channel, f'{key}_seen'))}"
     room = max(4, min(40, width - len(told) - 10))
-    return Text(f"  {label} ", "dim") + figures.bar(share, room) + Text(f" {told}")
+    return styled(f"  {label} ", "dim") + figures.bar(share, room) + Text(f" {told}")
 
 
 def _decided(detail: Any, width: int) -> Lines:
@@ -152,14 +159,26 @@ def _decided(detail: Any, width: int) -> Lines:
     lines = [Text("  ") + clean(detail.get("summary"), "italic")]
     told = detail.get("figures")
     if isinstance(told, Mapping):
-        lines += facts([(str(name), _figure(value)) for name, value in told.items()], width)
+        lines += facts([_with_unit(str(name), value) for name, value in told.items()], width)
     decisions = maps(detail.get("decisions"))
     for each in sorted(decisions, key=lambda each: -_number(each.get("at_us")))[:20]:
         moved = f"{_figure(each.get('from'))} → {_figure(each.get('to'))}"
-        line = Text(f"  {figures.clock(each.get('at_us'))} ", "dim")
-        line = line + clean(f"{each.get('decision', '-')!s:<7} {moved:<17} ", "bold")
-        lines.append(line + clean(each.get("reason")))
+        line = styled(f"  {figures.clock(each.get('at_us'))} ", "dim")
+        line = line + clean(f"{each.get('decision', '-')!s:<7} {moved:<15} ", "bold")
+        reason = clean(each.get("reason"))
+        if cell_len(line.plain) + cell_len(reason.plain) <= width:
+            lines.append(line + reason)
+        else:
+            lines += [line, *wrapped(each.get("reason"), width, 2 * _INDENT)]
     return lines
+
+
+def _with_unit(name: str, value: Any) -> Fact:
+    """A figure whose name ends in its unit."""
+    for unit, show in (("_s", figures.seconds), ("_bytes", figures.full_size)):
+        if name.endswith(unit):
+            return (name.removesuffix(unit), show(value))
+    return (name, _figure(value))
 
 
 def _number(value: Any) -> float:
@@ -175,7 +194,7 @@ def _figure(value: Any) -> str:
 # ------------------------------------------------------------------------------------ groups
 
 MEMBERS = (
-    number_column("member", "member", least=6),
+    id_column("member", "member", 6),
     text_column("name", "name", 10, 32),
     text_column("peer", "peer", 15, 30, drop=3),
     number_column("out", "in_flight", least=6),
@@ -185,14 +204,14 @@ MEMBERS = (
     text_column("owns", "owns", 6, 30, drop=2),
 )
 PARTITIONS = (
-    number_column("part", "partition", least=4),
+    id_column("part", "partition", 4),
     number_column("cursor", "cursor", least=7),
     number_column("end", "high_water", least=7, drop=3),
     number_column("lag", "lag", least=6),
     number_column("oldest", "oldest_age_s", figures.seconds, least=6),
     number_column("out", "in_flight", least=6, drop=1),
     number_column("retry", "retrying", least=5, drop=4),
-    number_column("owner", "owner", least=6, drop=5),
+    id_column("owner", "owner", 6, drop=5),
     text_column("fault", "fault", 5, 60, drop=2),
 )
 
@@ -238,7 +257,7 @@ def _owned(member: Document) -> str | None:
 # ----------------------------------------------------------------------------------- streams
 
 PLACES = (
-    number_column("part", "partition", least=4),
+    id_column("part", "partition", 4),
     text_column("state", "state", 7, 10),
     number_column("first", "first_offset", least=7, drop=2),
     number_column("end", "high_water", least=7),
@@ -298,7 +317,9 @@ def _session(row: Row, answer: Document | None, width: int) -> Lines:
     share = figures.share(document.get("under_way_bytes"), document.get("window_bytes"))
     room = max(4, min(40, width - 20))
     lines.append(
-        Text("  window ", "dim") + figures.bar(share, room) + Text(f" {figures.percent(share):>4}")
+        styled("  window ", "dim")
+        + figures.bar(share, room)
+        + Text(f" {figures.percent(share):>4}")
     )
     for title, key in (("subscribed to", "subscribed"), ("member of", "member_of")):
         entries = at(answer, key)
@@ -338,17 +359,13 @@ def _event(row: Row, _: Document | None, width: int) -> Lines:
     return lines
 
 
-def wrapped(value: Any, width: int) -> Lines:
-    """A long text over as many lines as it needs."""
-    text = clean(value).plain
+def wrapped(value: Any, width: int, indent: int = _INDENT) -> Lines:
+    """A long text over as many lines as it needs, cut between words where there are any."""
     lines: Lines = []
-    line = ""
-    for character in text:
-        if line and _INDENT + cell_len(line + character) > width:
-            lines.append(Text(" " * _INDENT + line))
-            line = ""
-        line += character
-    return [*lines, Text(" " * _INDENT + line)]
+    for line in clean(value).wrap(Console(width=1000), max(1, width - indent), overflow="fold"):
+        line.rstrip()
+        lines.append(Text(" " * indent) + line)
+    return lines
 
 
 _DETAILS: Mapping[str, Callable[[Row, Document | None, int], Lines]] = {

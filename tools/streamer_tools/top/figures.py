@@ -132,12 +132,17 @@ def percent(value: Any) -> str:
     return f"{min(value, 9.99) * 100:.0f}%" if value >= 1 else f"{min(99, round(value * 100))}%"
 
 
+def styled(text: str, style: str = "") -> Text:
+    """A text in a style; added to another, it keeps that to itself, unlike a `Text`."""
+    return Text.assemble((text, style))
+
+
 def bar(value: float | None, width: int) -> Text:
     """A bar of `width` columns for a share; what is above the limit is a full one."""
     if value is None:
         return Text(" " * width)
     eighths = round(min(1.0, value) * width * 8)
-    if value > 0:
+    if value > 0 and width:
         eighths = max(1, eighths)
     full = "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
     return Text.assemble((full, level(value)), ("·" * (width - len(full)), "dim"))

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from streamer_tools.show import escaped
 from streamer_tools.top import figures
+from streamer_tools.top.figures import styled
 from streamer_tools.top.lists import sorts
 from streamer_tools.top.scene import ROWS, Scene, at
 from streamer_tools.top.state import VIEWS, State
@@ -34,7 +35,7 @@ def header(scene: Scene, state: State, width: int, height: int) -> list[Text]:
         lines = lines[:2]
     trouble = notice(scene)
     if trouble:
-        lines.append(Text("! ", "bold") + clean(trouble, "bold reverse"))
+        lines.append(styled("! ", "bold") + clean(trouble, "bold reverse"))
     return lines
 
 
@@ -57,25 +58,28 @@ def _daemon(scene: Scene) -> Text:
     document = scene.document
     version = str(at(document, "version") or figures.NONE)
     name = version if version.startswith("streamer") else f"streamer {version}"
-    parts = [clean(name, "bold"), Text(f"up {figures.span(at(document, 'uptime_s'))}")]
-    return Text("  ").join([*parts, _health(scene)])
+    age = Text(f"up {figures.span(at(document, 'uptime_s'))}")
+    # Before what may be cut where there is little room.
+    return Text("  ").join([clean(name, "bold"), _health(scene), age])
 
 
 def _health(scene: Scene) -> Text:
     if scene.link != "fresh":
-        return Text("STALE", "bold red")
+        return styled("STALE", "bold red")
     ok, ready = at(scene.document, "health", "ok"), at(scene.document, "ready")
     if ok is None and ready is None:
-        return Text(figures.NONE, "dim")
+        return styled(figures.NONE, "dim")
     if ok is False:
-        return Text("NOT HEALTHY", "bold red")
-    return Text("ready", "green") if ready else Text("NOT READY", "bold yellow")
+        return styled("NOT HEALTHY", "bold red")
+    return styled("ready", "green") if ready else styled("NOT READY", "bold yellow")
 
 
 def _us(scene: Scene, state: State) -> list[Text]:
     """Where it is and how often it is looked at; then the same in fewer words."""
     pace = (
-        Text("PAUSED", "bold reverse") if state.paused else Text(f"{state.interval_s:g} s", "dim")
+        styled("PAUSED", "bold reverse")
+        if state.paused
+        else styled(f"{state.interval_s:g} s", "dim")
     )
     return [Text("  ").join([clean(scene.url, "dim"), pace]), pace]
 
@@ -90,7 +94,7 @@ def _ends(left: Text, rights: Sequence[Text], width: int) -> Text:
 
 
 def _fact(label: str, value: str, style: str = "") -> Text:
-    return Text(f"{label} ", "dim") + Text(value, style)
+    return styled(f"{label} ", "dim") + styled(value, style)
 
 
 def _flow(scene: Scene, arrow: str) -> tuple[str, str]:
@@ -99,7 +103,7 @@ def _flow(scene: Scene, arrow: str) -> tuple[str, str]:
     return records, figures.full_size(at(rates, f"bytes_{arrow}"))
 
 
-def sla(scene: Scene) -> Text:
+def sla(scene: Scene, burning: bool = True) -> Text:
     """Whether the service levels are met, and how fast the budget burns."""
     document = at(scene.document, "sla")
     met = at(document, "met")
@@ -107,18 +111,20 @@ def sla(scene: Scene) -> Text:
         return _fact("sla", "none set", "dim")
     burns = [at(row, "burn_5m") for row in ROWS["sla"](scene)]
     burn = figures.rate(max((each for each in burns if figures.is_number(each)), default=None))
-    state = Text("met", "green") if met else Text("NOT MET", "bold red")
-    return Text("sla ", "dim") + state + Text(f" burn {burn}")
+    state = styled("met", "green") if met else styled("NOT MET", "bold red")
+    return styled("sla ", "dim") + state + Text(f" burn {burn}" if burning else "")
 
 
 def _errors(scene: Scene) -> Text:
     rates = at(scene.document, "rates")
-    shown = Text("errors ", "dim")
+    shown = styled("errors ", "dim")
     for name, gap in (("errors", ""), ("timeouts", "  timeouts ")):
         value = at(rates, name)
         bad = figures.is_number(value) and value > 0
         shown = (
-            shown + Text(gap, "dim") + Text(f"{figures.rate(value)}/s", "bold red" if bad else "")
+            shown
+            + styled(gap, "dim")
+            + styled(f"{figures.rate(value)}/s", "bold red" if bad else "")
         )
     return shown
 
@@ -168,7 +174,7 @@ def _narrow(scene: Scene) -> list[Text]:
     (records_in, bytes_in), (records_out, bytes_out) = _flow(scene, "in"), _flow(scene, "out")
     return [
         _fact("in ", f"{records_in:>6}/s {bytes_in:>8}/s  ") + _fact("p99", p99),
-        _fact("out", f"{records_out:>6}/s {bytes_out:>8}/s  ") + sla(scene),
+        _fact("out", f"{records_out:>6}/s {bytes_out:>8}/s  ") + sla(scene, False),
         _process(scene) + Text("  ") + _fact("err", f"{figures.rate(_both(scene))}/s"),
     ]
 
@@ -205,21 +211,23 @@ def _tab(view: str, number: int, count: int | None, state: State, form: int) -> 
     if form == 0 and count is not None:
         text += f" {figures.count(count)}"
     if view == state.view:
-        return Text(f"[{text}]", "bold reverse")
-    return Text(f" {number if form == 2 else text} ", "dim")
+        return styled(f"[{text}]", "bold reverse")
+    return styled(f" {number if form == 2 else text} ", "dim")
 
 
 def footer(state: State, width: int, chosen: int, rows: int, more: int) -> Text:
     """What keys do here; or the filter that is being typed. `more`: lines below the screen."""
     if state.typing:
-        typed = Text("filter: ") + Text(escaped(state.filter), "bold") + Text("▏")
-        return _ends(typed, [Text("enter keeps, esc clears", "dim")], width)
+        typed = Text("filter: ") + styled(escaped(state.filter), "bold") + Text("▏")
+        return _ends(typed, [styled("enter keeps, esc clears", "dim")], width)
     keys = _keys(state)
     place = _place(state, chosen, rows, more)
-    line = Text("  ").join(Text(key, "bold") + Text(f" {does}", "dim") for key, does in keys)
+    line = Text("  ").join(styled(key, "bold") + styled(f" {does}", "dim") for key, does in keys)
     while keys and cell_len(line.plain) + cell_len(place.plain) + 2 > width:
         keys = keys[:-1]
-        line = Text("  ").join(Text(key, "bold") + Text(f" {does}", "dim") for key, does in keys)
+        line = Text("  ").join(
+            styled(key, "bold") + styled(f" {does}", "dim") for key, does in keys
+        )
     return aligned(line, max(0, width - cell_len(place.plain))) + place
 
 

@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from streamer_tools.top import figures
+from streamer_tools.top.figures import styled
 from streamer_tools.top.scene import ROWS, Scene, at
 from streamer_tools.top.state import State
 from streamer_tools.top.table import Column, Row, clean, number_cell, sort_key, text_cell
@@ -92,14 +93,14 @@ def _stream_tag(row: Row) -> str:
 
 def _severity(row: Row, _: int) -> Text:
     known = _SEVERITIES.get(str(row.get("severity")))
-    return Text(*known) if known else clean(row.get("severity"))
+    return styled(*known) if known else clean(row.get("severity"))
 
 
 def _event(row: Row, _: int) -> Text:
     times = row.get("count")
     text = clean(row.get("text"), _SEVERITIES.get(str(row.get("severity")), ("", ""))[1])
     if figures.is_number(times) and times > 1:
-        text = text + Text(f" (x{figures.count(times)})", "bold")
+        text = text + styled(f" (x{figures.count(times)})", "bold")
     return text
 
 
@@ -126,8 +127,8 @@ def _yes(key: str) -> Callable[[Row, int], Text]:
     def cell(row: Row, _: int) -> Text:
         value = row.get(key)
         if not isinstance(value, bool):
-            return Text(figures.NONE, "dim")
-        return Text("yes", "green") if value else Text("NO", "bold red")
+            return styled(figures.NONE, "dim")
+        return styled("yes", "green") if value else styled("NO", "bold red")
 
     return cell
 
@@ -139,7 +140,7 @@ def _budget(row: Row, width: int) -> Text:
         return text
     style = "red" if left <= 0 else "yellow" if left < 0.5 else "green"
     shown = figures.bar(max(0.0, left), width - 7)
-    return Text(shown.plain, style) + Text(" ") + text
+    return styled(shown.plain, style) + Text(" ") + text
 
 
 GROUPS = (
@@ -193,8 +194,8 @@ EVENTS = (
 
 SLA = (
     _name("objective", "name", least=13, most=20),
-    Column("now", _level("now"), 8),
-    Column("limit", _level("limit"), 8),
+    Column("now", _level("now"), 7),
+    Column("limit", _level("limit"), 7),
     Column("ok", _yes("ok"), 3, drop=2),
     _number("good", "compliance", _share_text, least=7, drop=3),
     _number("of", "objective", _share_text, least=6, drop=5),

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from streamer_tools.top import stages
 from streamer_tools.top.details import detail_lines
+from streamer_tools.top.figures import styled
 from streamer_tools.top.header import footer, header, tabs
 from streamer_tools.top.lists import COLUMNS, EMPTY, largest_first, ordered, sorts
 from streamer_tools.top.scene import Scene
@@ -23,6 +24,8 @@ from streamer_tools.top.table import aligned, fit, row_line, title_line
 WIDTH_MIN, HEIGHT_MIN = 40, 10
 #: What is chosen is marked by it, for those who see no colours.
 _MARK = "›"
+#: Of the newest, in a look at everything.
+_EVENTS = 10
 
 HELP = (
     ("tab, 1 to 6, arrows", "another view"),
@@ -62,8 +65,17 @@ def draw(scene: Scene, state: State, width: int, height: int) -> tuple[list[Text
     else:
         body, shown = _listing(scene, state, width, page)
         foot = footer(state, width, index_of(state.place, shown.rows), len(shown.rows), 0)
+    if scene.link != "fresh":
+        body = [dimmed(line) for line in body]
     body = [*body, *[Text()] * (page - len(body))]
     return [aligned(line, width) for line in [*head, *body[:page], foot]], shown
+
+
+def dimmed(line: Text) -> Text:
+    """The line as one of old numbers; the header says so in words."""
+    line = line.copy()
+    line.stylize("dim")
+    return line
 
 
 def _too_small(width: int, height: int) -> list[Text]:
@@ -92,10 +104,10 @@ def help_lines(width: int) -> list[Text]:
     """What the keys do and what the words mean."""
     lines = []
     for title, entries in (("keys", HELP), ("words", WORDS)):
-        lines.append(Text(title, "bold underline"))
+        lines.append(styled(title, "bold underline"))
         label_width = max(len(label) for label, _ in entries) + 2
         for label, means in entries:
-            line = Text(f"  {label:<{label_width}}", "bold")
+            line = styled(f"  {label:<{label_width}}", "bold")
             if len(line.plain) + len(means) <= width:
                 lines.append(line + Text(means))
             else:
@@ -125,10 +137,14 @@ def _listing(scene: Scene, state: State, width: int, page: int) -> tuple[list[Te
         said = EMPTY[state.view]
         if state.filter:
             said = f"nothing here has '{state.filter}' in its name (esc clears the filter)"
-        return [Text(), aligned(Text(f" {said}", "dim"), width)], shown
+        return [Text(), aligned(styled(f" {said}", "dim"), width)], shown
     index = index_of(state.place, ids)
-    lines = _tree if state.view == "pipelines" else _rows
-    return lines(rows, index, state, width, page), shown
+    if state.view == "pipelines":
+        return _tree(rows, index, width, page), shown
+    if state.view != "events" or not scene.missed:
+        return _rows(rows, index, state, width, page), shown
+    lines = _rows(rows, index, state, width, page - 1)
+    return [*lines, styled(f" {scene.missed:,} more came and went unseen", "dim")], shown
 
 
 def _rows(
@@ -149,14 +165,11 @@ def marked(line: Text, chosen: bool) -> Text:
     """A row with its mark."""
     if not chosen:
         return Text(" ") + line
-    marked = Text(_MARK, "bold") + line
-    marked.stylize("reverse")
-    return marked
+    # One style: colours on top of colours are hard to read.
+    return styled(f"{_MARK}{line.plain}", "bold reverse")
 
 
-def _tree(
-    rows: Sequence[dict[str, Any]], index: int, state: State, width: int, page: int
-) -> list[Text]:
+def _tree(rows: Sequence[dict[str, Any]], index: int, width: int, page: int) -> list[Text]:
     room = page - 1
     stage_lines = [stages.stage_lines(row, width - 1) for row in rows]
     open_all = len(rows) + sum(map(len, stage_lines)) <= room
@@ -188,7 +201,9 @@ def plain_sections(
         place = state.places[view]
         here = State(view=view, places=state.places, filter=state.filter)
         rows = ordered(scene, here)
-        lines += [Text(), Text(view.upper() if view == "sla" else view, "bold")]
+        if view == "events" and len(views) > 1:
+            rows = rows[:_EVENTS]
+        lines += [Text(), styled(view.upper() if view == "sla" else view, "bold")]
         if not rows:
             lines.append(Text(f"  {EMPTY[view]}"))
         elif view == "pipelines":

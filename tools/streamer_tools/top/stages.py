@@ -12,6 +12,7 @@ from typing import Any
 from rich.text import Text
 
 from streamer_tools.top import figures
+from streamer_tools.top.figures import styled
 from streamer_tools.top.lists import tagged
 from streamer_tools.top.scene import at
 from streamer_tools.top.table import Column, Row, aligned, clean, fit, number_cell, row_line
@@ -34,7 +35,7 @@ def _limit(used: str, limit: str, show: Any) -> Any:
     def cell(row: Row, width: int) -> Text:
         now, most = at(row, "channel", used), at(row, "channel", limit)
         share = figures.share(now, most)
-        shown = Text(figures.percent(share).rjust(4), figures.level(share) if share else "dim")
+        shown = styled(figures.percent(share).rjust(4), figures.level(share) if share else "dim")
         if width >= _FIGURES_WIDTH:
             shown = shown + Text(f"{show(now)}/{show(most)}".rjust(12))
         return figures.bar(share, max(0, width - len(shown.plain))) + shown
@@ -44,7 +45,7 @@ def _limit(used: str, limit: str, show: Any) -> Any:
 
 def _fullest(row: Row, width: int) -> Text:
     share = row.get("fill")
-    shown = Text(figures.percent(share).rjust(5), figures.level(share) if share else "dim")
+    shown = styled(figures.percent(share).rjust(5), figures.level(share) if share else "dim")
     return figures.bar(share, max(0, width - 5)) + shown
 
 
@@ -53,14 +54,14 @@ def _pair(key: str) -> Any:
 
 
 def _dim_nothing(text: str) -> Text:
-    return Text(text, "dim" if text in ("-", "0") else "")
+    return styled(text, "dim" if text in ("-", "0") else "")
 
 
 def _waiting(row: Row, _: int) -> Text:
     senders = at(row, "channel", "senders_waiting")
     shown = figures.count(senders)
     # Senders that wait are what back-pressure looks like.
-    return Text(shown, "bold yellow" if figures.is_number(senders) and senders else "dim")
+    return styled(shown, "bold yellow" if figures.is_number(senders) and senders else "dim")
 
 
 def _oldest(row: Row) -> Any:
@@ -106,7 +107,7 @@ def stage_lines(pipeline: Row, width: int) -> list[Text]:
     fitted = fit(columns(width), rows, width)
     lines = [row_line(fitted, row) for row in rows]
     if pipeline.get("last_error") and pipeline.get("state") != "running":
-        lines.insert(0, Text("  ! ", "bold") + clean(pipeline["last_error"], "yellow"))
+        lines.insert(0, styled("  ! ", "bold") + clean(pipeline["last_error"], "yellow"))
     return lines
 
 
@@ -129,11 +130,11 @@ def _facts(row: Row, width: int, open_: bool) -> Text:
         p99 = figures.seconds(figures.of_count(append, "p99_s"))
         return Text(f"{records} {p99:>6}")
     shown = Text(f"{records} {figures.full_size(at(rates, 'bytes')):>8}/s")
-    shown = shown + Text("  append ", "dim") + Text(f"{figures.pair(append):>11}")
+    shown = shown + styled("  append ", "dim") + Text(f"{figures.pair(append):>11}")
     if open_:
-        return shown + Text("  oldest ", "dim") + Text(f"{figures.seconds(_age(row)):>6}")
+        return shown + styled("  oldest ", "dim") + Text(f"{figures.seconds(_age(row)):>6}")
     share = row.get("fill")
-    return shown + Text("  fill ", "dim") + Text(f"{figures.percent(share):>4}    ")
+    return shown + styled("  fill ", "dim") + Text(f"{figures.percent(share):>4}    ")
 
 
 def _age(row: Row) -> Any:

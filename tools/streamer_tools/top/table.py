@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from streamer_tools.show import escaped
+from streamer_tools.top.figures import styled
 
 Row = Mapping[str, Any]
 #: Between columns.
@@ -52,7 +53,7 @@ def number_cell(read: Callable[[Row], Any], show: Callable[[Any], str]) -> Calla
 
     def cell(row: Row, _: int) -> Text:
         shown = show(read(row))
-        return Text(shown, "dim" if shown in ("-", "0") else "")
+        return styled(shown, "dim" if shown in ("-", "0") else "")
 
     return cell
 
@@ -60,8 +61,8 @@ def number_cell(read: Callable[[Row], Any], show: Callable[[Any], str]) -> Calla
 def clean(value: Any, style: str = "") -> Text:
     """A text of somebody else's, safe to print; `-` for none."""
     if value is None or value == "":
-        return Text("-", "dim")
-    return Text(escaped(str(value)[:_TEXT_MAX]), style)
+        return styled("-", "dim")
+    return styled(escaped(str(value)[:_TEXT_MAX]), style)
 
 
 def fit(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[tuple[Column, int]]:
@@ -105,7 +106,7 @@ def title_line(fitted: Sequence[tuple[Column, int]], sorted_by: str, reverse: bo
         chosen = sorted_by and column.sort_name == sorted_by
         if chosen:
             title = f"{title[: max(0, width - 1)]}{'▼' if reverse else '▲'}"
-        cells.append(aligned(Text(title, "bold" if chosen else "dim"), width, column.right))
+        cells.append(aligned(styled(title, "bold" if chosen else "dim"), width, column.right))
     return joined(cells)
 
 

@@ -84,6 +84,11 @@ class Terminal:
         before, self._before = self._before, None
         if before is None:
             return
+        with suppress(termios.error):
+            # Held by Ctrl-S, it would keep the screen that we drew. Only what was held by the
+            # first of these calls is let go by the second.
+            termios.tcflow(self._input, termios.TCOOFF)
+            termios.tcflow(self._input, termios.TCOON)
         self._write_now(_LEAVE)
         # It may be gone altogether, and then there is nothing to put back.
         with suppress(termios.error):
