@@ -33,10 +33,11 @@ class _Series:
                 self._values[name] = deque([0.0] * len(self._at_us), maxlen=self._length)
         self._at_us.append(at_us)
         for name, column in self._values.items():
-            column.append(values.get(name, 0.0))
+            # Made short here and not in `doc`, which is asked for by every page each second.
+            column.append(_short(values.get(name, 0.0)))
 
     def doc(self) -> dict[str, Any]:
-        series = {name: [_short(v) for v in column] for name, column in self._values.items()}
+        series = {name: list(column) for name, column in self._values.items()}
         return {"step_s": self._step_s, "at_us": list(self._at_us), "series": series}
 
 

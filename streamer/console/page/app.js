@@ -162,7 +162,8 @@ function isOtherVersion() {
 function turned() {
   draw();
   wake();
-  document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  // On a phone the views are a strip that scrolls.
+  document.querySelector(".nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
   window.scrollTo(0, 0);
 }
 
@@ -179,5 +180,5 @@ document.addEventListener("keydown", (event) => {
     filter.focus();
   }
 });
-draw();
+turned();
 run();

@@ -5,6 +5,8 @@ import { age, bytes, count, duration, isNumber, percent, plural, printable } fro
 
 const FULL = 0.8;
 const STUCK_S = 1;
+// What passes quicker is not held up, however full its channel is at a moment.
+const HELD_S = 0.2;
 const BEHIND_S = 60;
 const DISK_LEFT = 0.1;
 const FILES_USED = 0.85;
@@ -59,7 +61,8 @@ function ofPipeline(pipeline) {
       why: pipeline.last_error ? printable(pipeline.last_error) : "", view: "pipelines",
     });
   }
-  const held = (pipeline.stages ?? []).filter(isHeld);
+  const held = (pipeline.stages ?? []).filter((stage) =>
+    isHeld(stage) && (stage.channel.oldest_s ?? 0) >= HELD_S);
   if (held.length) {
     // What stands before a full channel waits for it, so the last one that is full is the cause.
     const cause = held[held.length - 1];

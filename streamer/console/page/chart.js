@@ -55,6 +55,8 @@ export function chart({ id, title, unit, kind, lines, series, spanS }) {
   const times = series?.at_us ?? [];
   const width = widths.get(id) ?? 480;
   const columns = lines.map(({ name }) => series?.series?.[name] ?? []);
+  // An older daemon does not measure everything; of what it does not the chart says nothing.
+  const shown = (index) => columns[index].length > 0 || columns.every((each) => !each.length);
   const at = pointedAt(times);
   const axis = axisOf(columns, looks);
   const newest = times[times.length - 1];
@@ -65,7 +67,7 @@ export function chart({ id, title, unit, kind, lines, series, spanS }) {
   return h("figure", { class: "chart", key: id, "data-chart": id, ref: (node) => observer.observe(node) },
     h("figcaption", { class: "chart-head" },
       h("span", { class: "chart-title" }, title, unit && h("span", { class: "unit" }, unit)),
-      h("span", { class: "legend" }, lines.map(({ label, name }, index) =>
+      h("span", { class: "legend" }, lines.map(({ label, name }, index) => shown(index) &&
         h("span", { class: `legend-item line-${index}`, key: name },
           h("i", { class: "swatch", "aria-hidden": "true" }),
           h("span", { class: "legend-label" }, label),

@@ -62,6 +62,16 @@ export function age(value) {
   return `${days} d ${hours % 24} h`;
 }
 
+// A span that somebody chose, without parts that are nothing: 1 d, 2 min.
+export function span(value) {
+  return age(value).replace(/(?<= [a-z]+) 0 [a-z]+$/, "").replace(/\.0 s$/, " s");
+}
+
+// A share that somebody chose, with as many digits as it has: 99.9 %.
+export function share(value) {
+  return isNumber(value) ? `${Number((value * 100).toFixed(4))} %` : NONE;
+}
+
 // A share of 0..1; close to all is not rounded up to all.
 export function percent(value, decimals = 0) {
   if (!isNumber(value)) return NONE;

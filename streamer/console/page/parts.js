@@ -57,26 +57,23 @@ export function facts(pairs, props = {}) {
       h("div", { key: label }, h("dt", null, label), h("dd", null, value ?? NONE))));
 }
 
-function stateOf(id, sorted) {
+function stateOf(id) {
   let found = tables.get(id);
   if (!found) {
-    found = { sort: sorted?.key ?? null, down: sorted?.down ?? false, filter: "",
-      open: new Set(), all: false };
+    found = { sort: undefined, down: false, filter: "", open: new Set(), all: false };
     tables.set(id, found);
   }
   return found;
 }
 
-export function setFilter(id, value) {
-  stateOf(id).filter = value;
-}
-
 // A table that can be sorted by its heads. `columns`: {key, title, num, cell(row), sort(row)}; a
-// column without `sort` cannot be sorted by; `lead` is what the row is, `wide` has long
-// texts, and `minor` is left out on a narrow screen. `filter(row)`: the texts to look in. `open(row)`: what
-// is shown below a row that is unfolded. On a narrow screen each row becomes a card.
+// column without `sort` cannot be sorted by; `lead` is what the row is, `wide` has long texts, and
+// `minor` is left out on a narrow screen. `sorted`: {sort: key, down} to begin with. `filter(row)`:
+// the texts to look in. `open(row)`: what is shown below a row that is unfolded. On a narrow screen
+// each row becomes a card.
 export function table({ id, label, columns, rows, rowKey, sorted, filter, open, none }) {
-  const state = stateOf(id, sorted);
+  const state = stateOf(id);
+  if (state.sort === undefined) Object.assign(state, { sort: null, ...sorted });
   if (!rows.length) return empty(none);
   const found = arranged(rows, columns, state, filter);
   const shown = state.all ? found : found.slice(0, ROWS_SHOWN);

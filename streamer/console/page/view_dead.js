@@ -185,7 +185,7 @@ function opened(row) {
       ["Died", moment(row.last_us)],
       ["Redriven before", plural(row.redriven ?? 0, "time")],
       ["Size", bytes(row.value?.bytes)],
-    ]),
+    ], { class: "facts-wide" }),
     row.error && [h("h3", null, "Error"), h("pre", null, text(row.error))],
     row.key && [h("h3", null, "Key"), held(row.key)],
     h("h3", null, "Value"), row.value && held(row.value),

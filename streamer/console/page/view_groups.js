@@ -23,7 +23,7 @@ export const groups = {
   draw({ overview }) {
     return panel("Consumer groups", { id: ID }, table({
       id: ID, label: "groups", rows: overview.groups ?? [], columns: COLUMNS, rowKey: keyOf,
-      sorted: { key: "lag", down: true }, filter: (row) => [row.stream, row.group], open: opened,
+      sorted: { sort: "group" }, filter: (row) => [row.stream, row.group], open: opened,
       none: "There are no groups yet. One is made when its first member joins.",
     }));
   },
@@ -68,7 +68,7 @@ function opened(row) {
     })),
     h("div", null, h("h3", null, "Partitions"), table({
       id: `places ${key}`, label: "partitions", rows: found.document.partition_list ?? [],
-      columns: PLACES, rowKey: (each) => each.partition, sorted: { key: "lag", down: true },
+      columns: PLACES, rowKey: (each) => each.partition, sorted: { sort: "partition" },
       none: "It has no partitions.",
     })));
 }

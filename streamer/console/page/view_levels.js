@@ -1,7 +1,7 @@
 // Service levels: what was promised, what is kept, and how fast the budget for misses is used up.
 
 import { h } from "./dom.js";
-import { age, bytes, count, duration, figure, isNumber, percent, printable } from "./format.js";
+import { NONE, age, bytes, duration, figure, isNumber, percent, printable, share, span } from "./format.js";
 import { badge, empty, meter, panel, text } from "./parts.js";
 
 const NAMES = {
@@ -38,13 +38,18 @@ function box(each) {
       badge(each.met ? "met" : each.met === false ? "missed" : "unknown",
         each.met ? "fine" : each.met === false ? "bad" : "plain")),
     h("p", { class: "level-now" }, h("b", { class: each.ok === false ? "missed" : "" },
-      written(each.now, each.unit)), h("span", null, `limit ${written(each.limit, each.unit)}`)),
-    h("p", { class: "level-line" }, h("span", null, "Good seconds"),
-      h("span", null, `${percent(compliance, 2)} of ${age(each.window_s)}, wanted ${percent(objective, 1)}`)),
-    h("p", { class: "level-line" }, h("span", null, "Budget left"), h("span", null, percent(left))),
+      written(each.now, each.unit)), h("span", null, "limit ", limit(each.limit, each.unit))),
+    h("p", { class: "level-line" }, h("span", null, "Kept"), h("span", null,
+      h("b", { class: compliance < objective ? "missed" : "" }, percent(compliance, 2)),
+      ` of ${span(each.window_s)}, wanted ${share(objective)}`)),
+    h("p", { class: "level-line" }, h("span", null, "Budget left"), h("span", null, budget(left))),
     meter(isNumber(left) ? 1 - left : null, "budget used", { warn: 0.5, bad: 0.9 }),
     h("p", { class: "level-line" }, h("span", null, "Burning"),
       h("span", null, burn(each.burn_5m), " over 5 min, ", burn(each.burn_1h), " over 1 h")));
+}
+
+function budget(left) {
+  return left < 0 ? h("b", { class: "missed" }, `none, spent ${figure(1 - left)} times`) : percent(left);
 }
 
 // 1: the budget would last exactly the window.
@@ -52,9 +57,14 @@ function burn(rate) {
   return h("b", { class: rate > 1 ? "missed" : "" }, isNumber(rate) ? `${figure(rate)}×` : "-");
 }
 
+function limit(value, unit) {
+  return unit === "s" ? span(value) : unit === "share" ? share(value) : written(value, unit);
+}
+
 function written(value, unit) {
   if (unit === "s") return duration(value);
   if (unit === "bytes") return bytes(value);
-  if (unit === "share" || unit === "ratio") return percent(value, 2);
-  return isNumber(value) ? `${figure(value)} ${printable(unit ?? "")}`.trim() : count(value);
+  if (unit === "share") return value === 0 ? "0 %" : percent(value, 2);
+  if (!isNumber(value)) return NONE;
+  return [figure(value), unit && h("span", { class: "unit" }, printable(unit))];
 }

@@ -17,6 +17,7 @@ export const sessions = {
     const note = all > shown.length ? `${count(shown.length)} of ${count(all)}, the busiest` : null;
     return panel("Sessions", { id: ID, note }, table({
       id: ID, label: "sessions", rows: shown, columns: COLUMNS, rowKey: (row) => row.session,
+      sorted: { sort: "session" },
       filter: (row) => [row.session, row.name, row.peer, row.transport],
       none: "Nobody is connected.",
     }));

@@ -23,7 +23,7 @@ export const streams = {
   draw({ overview }) {
     return panel("Streams", { id: ID }, table({
       id: ID, label: "streams", rows: overview.streams ?? [], columns: COLUMNS,
-      rowKey: (row) => row.name, sorted: { key: "name" },
+      rowKey: (row) => row.name, sorted: { sort: "name" },
       filter: (row) => [row.name, row.pipeline, row.state], open: opened,
       none: "There are no streams yet. One is made when a program first names it.",
     }));
