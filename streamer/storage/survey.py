@@ -22,8 +22,9 @@ from streamer.storage.segment import IndexCache, Segment
 
 #: Batches of a piece; a millisecond or two of work.
 BATCHES_MAX = 1000
-#: Bytes of a piece, where all of them are read.
+#: Bytes of a piece, where all of them are read, and its batches: to check one takes longer.
 _BYTES_MAX = 1 * MIB
+_CHECKED_MAX = 200
 #: Findings of a piece.
 _FINDINGS_MAX = 256
 #: What is read round a header: small batches share one read, large ones are leapt over.
@@ -85,7 +86,7 @@ class Piece:
     def full(self) -> bool:
         """Whether the piece is to end here."""
         return (
-            self.batches >= BATCHES_MAX
+            self.batches >= (_CHECKED_MAX if self.question.payloads else BATCHES_MAX)
             or (self.question.payloads and self.nbytes >= _BYTES_MAX)
             or len(self.damage) + len(self.silences) >= _FINDINGS_MAX
         )

@@ -28,9 +28,13 @@ if TYPE_CHECKING:
     from streamer.records import Record
 
 #: How long a daemon may be away in the middle.
-RECONNECT_S = 10.0
-#: Clocks of producers disagree, and records may be late: so much later appends are still read.
+RECONNECT_S = 5.0
+#: Clocks of producers disagree, and records may be late: reading ends after so many batches in a
+#: row that are wholly so much later.
 _LATE_US = 60_000_000
+_LATE_BATCHES = 64
+#: Records that are written at once, and count as found from then on.
+_WRITTEN_MAX = 500
 
 
 @click.command("find")
@@ -71,8 +75,8 @@ def command(
     writes a JSON object a record, whole.
 
     --key reads the partition that keys go to (--all-partitions: for records that were sent to a
-    partition by number). --time asks the daemon's time index where to begin; where it ends with
-    TO, records that came more than a minute later are not looked at.
+    partition by number). --time asks the daemon's time index where to begin; with a TO, it ends
+    after 64 batches in a row that are more than a minute later.
 
     Exit status 1 where none was found, as grep. Damage is passed over, with a line on standard
     error. After Ctrl-C a line says how far it came.
@@ -161,8 +165,8 @@ class Wanted:
         return text is None or any(text in value for value in batch.values)
 
     def is_past(self, batch: ReceivedBatch) -> bool:
-        """Whether nothing later can be of that time, but for what is very late."""
-        return self.to_us is not None and batch.header.append_time_us > self.to_us + _LATE_US
+        """Whether all of a batch is from well after the end."""
+        return self.to_us is not None and batch.header.base_timestamp_us > self.to_us + _LATE_US
 
 
 def _has(record: Record, name: str, value: bytes | None) -> bool:
@@ -228,22 +232,25 @@ class Search:
 
     async def _read(self, client: Client, stream: str, number: int) -> None:
         self.partition, self.offset = number, 0
-        start = await self._start(client, stream, number)
+        start, late = await self._start(client, stream, number), 0
         async with client.reader(stream, number, start, follow=False) as reader:
-            while not self.full:
+            while not self.full and late < _LATE_BATCHES:
                 batch = await self._next(reader)
-                if batch is None or self.wanted.is_past(batch):
+                if batch is None:
                     return
+                late = late + 1 if self.wanted.is_past(batch) else 0
+                self.offset, self.end = batch.base_offset, reader.high_water
                 await self._look(batch)
-                self.offset, self.end = batch.next_offset, reader.high_water
+                self.offset = batch.next_offset
                 self._show_progress(stream)
 
     async def _start(self, client: Client, stream: str, number: int) -> Literal["earliest"] | int:
         from_us = self.wanted.from_us
         if from_us is None:
             return "earliest"
-        moment = datetime.fromtimestamp(max(0, from_us) / 1e6, UTC)
-        return await client.offset_at(stream, moment, number)
+        args = {"stream": stream, "partition": number, "timestamp_us": max(0, from_us)}
+        offset: int = (await client.admin("time", args))["offset"]
+        return offset
 
     async def _next(self, reader: Reader) -> ReceivedBatch | None:
         """The next batch that can be read; None at the end."""
@@ -277,10 +284,12 @@ class Search:
             return
         if self.limit is not None:
             found = found[: self.limit - self.found]
-        if found:
+        for at in range(0, len(found), _WRITTEN_MAX):
+            some = found[at : at + _WRITTEN_MAX]
             self.progress.clear()
-            await self._write(batch.partition, found)
-            self.found += len(found)
+            await self._write(batch.partition, some)
+            self.found += len(some)
+            self.offset = some[-1][0] + 1
 
     async def _write(self, partition: int, found: Sequence[tuple[int, Record]]) -> None:
         if self.values:

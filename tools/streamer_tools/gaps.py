@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from streamer.client import Client
 
 #: How long a daemon may be away in the middle.
-RECONNECT_S = 10.0
+RECONNECT_S = 5.0
 
 COLUMNS = (
     show.Column("partition", "partition"),

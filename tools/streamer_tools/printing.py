@@ -6,6 +6,7 @@ whole. Progress is for a person who watches: on standard error, and only where t
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
 import time
@@ -53,19 +54,24 @@ class Printer:
     """Standard output, a line each. Raises `BrokenPipeError` once its reader went away."""
 
     def __init__(self) -> None:
-        self._output = Output()
+        try:
+            self._output: Output | None = Output()
+        except io.UnsupportedOperation:
+            # Somebody who runs us has put something without a descriptor in its place.
+            self._output = None
         self.width = line_width()
 
     async def lines(self, lines: Iterable[str]) -> None:
         """Write them, cut to the terminal. Cancelled, part of them may be out."""
         self.width = line_width()
-        data = "".join(f"{cut(line, self.width)}\n" for line in lines)
-        if data:
-            await self._output.write(data.encode("utf-8", "backslashreplace"))
+        text = "".join(f"{cut(line, self.width)}\n" for line in lines)
+        await self.whole(text.encode("utf-8", "backslashreplace"))
 
     async def whole(self, data: bytes) -> None:
-        """Write bytes as they are."""
-        if data:
+        """Write bytes as they are. Cancelled, part of them may be out."""
+        if self._output is None:
+            sys.stdout.buffer.write(data)
+        elif data:
             await self._output.write(data)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _WAIT_MS = 2000
 _PAUSE_S = 0.05
 #: A daemon that is away for longer has ended the tap anyway.
-RECONNECT_S = 10.0
+RECONNECT_S = 5.0
 #: Records that are shown of an item.
 _RECORDS_MAX = 10
 #: Narrower than that, a line leaves out what is least wanted.

@@ -47,4 +47,4 @@ def span(text: str, now: datetime) -> tuple[datetime, datetime | None]:
 
 def us(moment: datetime) -> int:
     """Microseconds since 1970."""
-    return round((moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1))
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

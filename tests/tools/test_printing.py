@@ -1,0 +1,77 @@
+"""Lines for a terminal, progress, and what is none of both."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from streamer_tools import printing
+from streamer_tools.exits import Exit, Told
+from streamer_tools.printing import Progress, cut, interrupted, line_width
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "shown"),
+    [
+        ("abc", None, "abc"),
+        ("abc", 3, "abc"),
+        ("abcd", 3, "ab…"),
+        ("äöü", 3, "äöü"),
+        ("äöüß", 3, "äö…"),
+        # Characters that take two columns, and none.
+        ("日本語", 6, "日本語"),
+        ("日本語", 5, "日本…"),
+        ("日本語", 4, "日…"),
+        ("a\u0301b\u0301c", 3, "a\u0301b\u0301c"),
+        ("", 3, ""),
+    ],
+)
+def test_a_line_is_cut_to_its_columns(text: str, width: int | None, shown: str) -> None:
+    assert cut(text, width) == shown
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_width_is_that_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert line_width() is None
+    monkeypatch.setattr("sys.stdout", Terminal())
+    for columns, width in (("40", 40), ("3", 20)):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert line_width() == width
+
+
+def test_progress_is_one_line_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, now = Terminal(), [0.0]
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setattr(printing.time, "monotonic", lambda: now[0])
+    monkeypatch.setenv("COLUMNS", "20")
+    progress = Progress()
+    now[0] = 1.0
+    progress.update("a" * 30)
+    progress.update("too soon")
+    assert screen.getvalue() == "\r\x1b[K" + "a" * 18 + "…"
+    progress.clear()
+    progress.clear()
+    assert screen.getvalue().endswith("…\r\x1b[K")
+    Progress(wanted=False).update("x")
+    assert "x" not in screen.getvalue()
+
+
+def test_without_a_terminal_there_is_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr("sys.stderr", screen)
+    progress = Progress()
+    progress.update("x")
+    progress.clear()
+    assert screen.getvalue() == ""
+
+
+def test_only_an_interrupt_is_one() -> None:
+    assert interrupted(KeyboardInterrupt())
+    assert interrupted(BaseExceptionGroup("", [KeyboardInterrupt()]))
+    assert not interrupted(Told(Exit.FAILED, "x"))
+    assert not interrupted(ValueError())
