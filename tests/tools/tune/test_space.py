@@ -47,7 +47,7 @@ def test_threads_are_for_readers() -> None:
     assert "no readers" in make_space(config(), Workload()).left_out["daemon.read_threads"]
     space = make_space(config(), Workload(readers=2))
     assert space.knob("daemon.read_threads") == Knob(
-        "daemon.read_threads", 4, (1, 2, 4, 8), ("daemon", "read_threads"), "threads"
+        "daemon.read_threads", 4, (1, 2, 4, 8), ("daemon", "read_threads"), "threads", 0.15
     )
 
 
@@ -91,6 +91,17 @@ def test_candidates_are_distinct_changes_and_the_same_for_a_seed() -> None:
         assert each.changes
         assert all(value != SPACE.knob(name).present for name, value in each.changes)
         assert "c" not in dict(each.changes)
+
+
+def test_limits_are_changed_seldom() -> None:
+    space = make_space(config(), Workload())
+    drawn = [dict(each.changes) for each in space.sample(400, random.Random(2))]
+    often, seldom = (
+        sum(name in each for each in drawn) / len(drawn)
+        for name in ("ingest.records_min", "persist.channel.items")
+    )
+    assert 0.4 < often < 0.6
+    assert 0.1 < seldom < 0.2
 
 
 def test_a_small_space_has_few_candidates() -> None:

@@ -90,11 +90,12 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         f"  fsync {found['fsync_ms']:g} ms, write {found['write_mb_per_s']:,.0f} MB/s; round trip "
         f"tcp {found['loopback_ms']['tcp']:g} ms, unix {found['loopback_ms']['unix']:g} ms"
     )
-    levels = ", ".join(
-        f"level {each['level']}: {each['mb_per_s']:,.0f} MB/s, ratio {each['ratio']:.2f}"
-        for each in found["codec"]
-    )
-    yield f"  zstd on the values of the workload, batches of {_CODEC_RECORDS}: {levels}"
+    yield f"  zstd on the values of the workload, in batches of up to {_CODEC_RECORDS}:"
+    for each in found["codec"]:
+        yield (
+            f"    level {each['level']}: {each['mb_per_s']:,.0f} MB/s, to 1/{each['ratio']:.2f} of "
+            "the size"
+        )
     if found["filesystem"] in ("tmpfs", "ramfs"):
         yield (
             f"  {found['directory']} is in memory, where a sync costs nothing: name a directory "

@@ -28,7 +28,7 @@ _CHANGES = 6
 #: No run is longer: more runs tell more than longer ones.
 SECONDS_MAX = 8.0
 #: Of a confirmation where there is time.
-PASSES_WANTED = 7
+PASSES_WANTED = 9
 PASSES_MAX = 12
 ABLATION_PASSES = 3
 

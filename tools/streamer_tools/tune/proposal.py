@@ -117,7 +117,7 @@ def _why_not(evidence: Evidence, pick: Row, found: list[float]) -> str:
     return (
         f"the best candidate does not beat the present configuration beyond the noise: "
         f"{gain:+.1%} in the middle of {len(found)} pairs, and chance alone gives as much in "
-        f"{chance:.0%} of cases"
+        f"{chance:.0%} of cases; a longer --budget tells smaller differences"
     )
 
 
