@@ -136,7 +136,15 @@ function nav(shown) {
 }
 
 function marked(each) {
-  if (!model.overview) return null;
+  try {
+    return model.overview && markOf(each);
+  } catch {
+    // See `content`: the view itself says what is odd.
+    return null;
+  }
+}
+
+function markOf(each) {
   if (each !== overview) return each.mark?.(model.overview) ?? null;
   const { found } = attention(model.overview);
   const bad = found.some(({ level }) => level === "error");

@@ -18,7 +18,8 @@ const state = { stream: null, pages: [0], chosen: new Set(), loadedAt: 0, waitin
 export const dead = {
   id: ID,
   title: "Dead letters",
-  mark({ console: { dead_letters: waiting } = {} }) {
+  mark({ console: own }) {
+    const waiting = own?.dead_letters;
     return waiting ? { text: count(waiting), kind: "warn" } : null;
   },
   async load() {
