@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 TIMEOUT_S = 60
 
 
+def asked_until(ask: Callable[[], bytes], text: bytes) -> bytes:
+    """The first answer that has `text`: the daemon looks at its groups about once a second."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while text not in (said := ask()):
+        assert time.monotonic() < deadline, said
+    return said
+
+
 def test_a_real_daemon(shell: Shell) -> None:
     shell("produce", "orders", stdin=b"a\nb\n")
     shell("group", "create", "orders", "g")
@@ -30,8 +39,8 @@ def test_a_real_daemon(shell: Shell) -> None:
         for name in ("ping", "fsync", "commit", "append", "memory", "fds")
         for option in ("-w", f"{name}=none", "-c", f"{name}=none")
     ]
-    result = shell("doctor", *generous, "--skip", "disk", "--skip", "slow", "--json")
-    told = json.loads(result.stdout)
+    asked = ("doctor", *generous, "--skip", "disk", "--skip", "slow", "--json")
+    told = json.loads(asked_until(lambda: shell(*asked, status=None).stdout, b"lag_records"))
     assert (told["status"], told["code"], told["url"]) == ("OK", 0, shell.url)
     assert [each["check"] for each in told["checks"]] == [
         name for name in CHECKS if name not in ("disk", "slow")
@@ -48,11 +57,13 @@ def test_a_real_daemon(shell: Shell) -> None:
 
 
 def test_statuses_of_a_real_daemon(shell: Shell) -> None:
-    shell("produce", "late", stdin=b"a\n")
+    # Further behind than the group of any other test here.
+    shell("produce", "late", stdin=b"a\nb\nc\nd\n")
     shell("group", "create", "late", "g")
     lag = ("doctor", "--only", "lag")
-    assert shell(*lag, "-w", "lag=1", status=1).stdout.startswith(b"WARNING - lag: ")
-    said = shell(*lag, "-w", "lag=1", "-c", "lag=1", status=2).stdout
+    asked_until(lambda: shell(*lag, "-w", "lag=4", status=None).stdout, b"of late ")
+    assert shell(*lag, "-w", "lag=4", status=1).stdout.startswith(b"WARNING - lag: ")
+    said = shell(*lag, "-w", "lag=4", "-c", "lag=4", status=2).stdout
     assert said.startswith(b"CRITICAL - lag: ")
     assert b"it has no member: start its consumers" in said
 
