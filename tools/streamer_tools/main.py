@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "queues": ("queues", "Show what waits in each pipeline, against its limits."),
     "top": ("top.command", "Watch a daemon live: channels, groups, streams, sessions, events."),
     "tap": ("tap", "Watch what passes at points of the pipelines, as it happens."),
+    "trace": ("trace", "Follow the next append of a stream through the stages, as bars."),
     "events": ("events", "What happened in the daemon, and what happens."),
     "graph": ("graph.command", "Draw pipelines, streams and groups, as text or SVG."),
     "peek": ("peek", "Show one record and the batch it is in."),
