@@ -6,9 +6,9 @@ import io
 
 import pytest
 
-from streamer_tools import printing
+from streamer_tools import printing, show
 from streamer_tools.exits import Exit, Told
-from streamer_tools.printing import Progress, cut, interrupted, line_width
+from streamer_tools.printing import Progress, cut, interrupted, line_width, print_rows
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,24 @@ def test_only_an_interrupt_is_one() -> None:
     assert interrupted(BaseExceptionGroup("", [KeyboardInterrupt()]))
     assert not interrupted(Told(Exit.FAILED, "x"))
     assert not interrupted(ValueError())
+
+
+COLUMNS = [show.Column("part", "n"), show.Column("high water", "h", show.figure)]
+ROWS = [{"n": 1, "h": 1200}, {"n": 2}]
+
+
+def test_a_table_that_is_too_wide_is_a_few_lines_a_row(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_rows(COLUMNS, ROWS)
+    assert capsys.readouterr().out.splitlines()[0].split() == ["part", "high_water"]
+    monkeypatch.setattr(printing, "line_width", lambda: 20)
+    tables: list[object] = []
+    monkeypatch.setattr(show, "print_table", lambda *arguments: tables.append(arguments))
+    print_rows(COLUMNS, ROWS)
+    assert tables == [(COLUMNS, ROWS, None)]
+    print_rows([*COLUMNS, show.Column("a name", "name")], [{**ROWS[0], "name": "\x1bx"}])
+    lines = capsys.readouterr().out.splitlines()
+    assert " ".join("".join(lines).split()) == "part 1, high water 1,200, a name \\x1bx"
+    assert lines[1].startswith("    ")
+    assert all(len(line) <= 20 for line in lines)

@@ -17,7 +17,7 @@ import click
 from streamer_tools import show
 from streamer_tools.exits import Exit
 from streamer_tools.options import duration, json_option, natural, print_json, url_option
-from streamer_tools.printing import Progress, interrupted
+from streamer_tools.printing import Progress, interrupted, print_rows
 
 if TYPE_CHECKING:
     from streamer.client import Client
@@ -92,7 +92,7 @@ def command(
 def _print(stream: str, found: list[dict[str, Any]]) -> None:
     table = [row for each in found for row in rows(each)]
     if table:
-        show.print_table(COLUMNS, table, brief_columns(table))
+        print_rows(COLUMNS, table, brief_columns(table))
     for line in reasons(stream, found):
         click.echo(f"streamer: {show.escaped(line)}", err=True)
     click.echo(show.escaped(summary(stream, found)), err=True)

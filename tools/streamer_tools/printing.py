@@ -9,10 +9,15 @@ from __future__ import annotations
 import io
 import shutil
 import sys
+import textwrap
 import time
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
+import click
+
+from streamer_tools import show
 from streamer_tools.exits import Exit, told
 from streamer_tools.files import Output
 from streamer_tools.options import is_terminal
@@ -48,6 +53,41 @@ def _columns(character: str) -> int:
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def print_rows(
+    columns: Sequence[show.Column],
+    rows: Sequence[Mapping[str, Any]],
+    brief: Sequence[show.Column] | None = None,
+) -> None:
+    """As `show.print_table`; on a terminal that is too narrow for the table, a few lines a row."""
+    width = line_width()
+    chosen = brief or columns
+    if width is None or _table_width(chosen, rows) <= width:
+        show.print_table(columns, rows, brief)
+        return
+    for row in rows:
+        for line in row_lines(chosen, row, width):
+            click.echo(line)
+
+
+def row_lines(columns: Sequence[show.Column], row: Mapping[str, Any], width: int) -> Iterator[str]:
+    """A row as `title value, title value, ...`, wrapped; what has no value is left out."""
+    known = [column for column in columns if row.get(column.key) not in (None, "")]
+    text = ", ".join(
+        f"{column.title} {show.escaped(column.human(row[column.key]))}" for column in known
+    )
+    yield from textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="    ")
+
+
+def _table_width(columns: Sequence[show.Column], rows: Sequence[Mapping[str, Any]]) -> int:
+    """As `rich` draws it: a blank between columns, and one at the end."""
+    cells = [
+        [len(column.title)]
+        + [len(column.human(row[column.key])) for row in rows if row.get(column.key) is not None]
+        for column in columns
+    ]
+    return sum(max(lengths) for lengths in cells) + 2 * len(columns)
 
 
 class Printer:

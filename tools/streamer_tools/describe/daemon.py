@@ -10,7 +10,7 @@ import click
 from streamer_tools import show
 from streamer_tools.describe import settings
 from streamer_tools.describe.asking import Asker, describe
-from streamer_tools.describe.sheet import Fact, Part, fact
+from streamer_tools.describe.sheet import Fact, Part, fact, nbytes_text, number
 from streamer_tools.options import json_option, url_option
 
 #: Sections of the configuration that are described with a stream or a pipeline.
@@ -38,7 +38,9 @@ async def collect(ask: Asker, _: str) -> list[dict[str, Any]]:
 def parts(found: dict[str, Any]) -> list[Part]:
     """The daemon's sheet."""
     sheet = [Part(f"streamer {found.get('version', '-')}", _figures(found))]
-    sheet.append(Part("rates, a second", _rates(found.get("rates", {}), found.get("totals", {}))))
+    sheet.append(
+        Part("rates, a second", _rates(found.get("rates") or {}, found.get("totals") or {}))
+    )
     sections: dict[str, list[dict[str, Any]]] = {}
     for doc in found["settings"]:
         section, _, name = doc["key"].partition(".")
@@ -49,17 +51,17 @@ def parts(found: dict[str, Any]) -> list[Part]:
 
 
 def _figures(found: Mapping[str, Any]) -> list[Fact]:
-    health, process = found.get("health", {}), found.get("process", {})
-    disk, sessions = found.get("disk", {}), found.get("sessions", {})
+    health, process = found.get("health") or {}, found.get("process") or {}
+    disk, sessions = found.get("disk") or {}, found.get("sessions") or {}
     state = "ok" if health.get("ok") else "; ".join(health.get("reasons") or ["not ok"])
     return [
         Fact("health", state, "ready" if health.get("ready") else "not ready"),
         fact("process", str(found.get("pid", "-")), f"for {show.age(found.get('uptime_s'))}"),
         fact("listens at", found.get("listen")),
         fact("http", found.get("http")),
-        Fact("data", f"{show.size(disk.get('free_bytes') or 0)} free", str(disk.get("path", "-"))),
-        Fact("cpu", f"{process.get('cpu') or 0:.2f} cores", "of the last 10 s"),
-        Fact("memory", show.size(process.get("rss_bytes") or 0)),
+        Fact("data", f"{nbytes_text(disk.get('free_bytes'))} free", str(disk.get("path", "-"))),
+        Fact("cpu", f"{number(process.get('cpu'))} cores", "of the last 10 s"),
+        Fact("memory", nbytes_text(process.get("rss_bytes"))),
         fact("files", process.get("fds"), f"of {process.get('fds_max') or '-'}"),
         fact("sessions", sessions.get("count"), f"of {sessions.get('max') or '-'}"),
         fact("streams", len(found.get("streams", ()))),

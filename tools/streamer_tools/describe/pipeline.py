@@ -10,7 +10,15 @@ import click
 from streamer_tools import show
 from streamer_tools.describe import settings
 from streamer_tools.describe.asking import Asker, describe
-from streamer_tools.describe.sheet import Fact, Part, fact, latency, unknown
+from streamer_tools.describe.sheet import (
+    Fact,
+    Part,
+    fact,
+    latency,
+    nbytes_text,
+    number,
+    unknown,
+)
 from streamer_tools.options import json_option, url_option
 
 _STREAMS_MAX = 20
@@ -33,23 +41,23 @@ async def collect(ask: Asker, name: str) -> list[dict[str, Any]]:
     known = {each["name"]: each for each in overview.get("pipelines", ())}
     if name not in known:
         raise unknown("pipeline", name, known)
-    served = [each["name"] for each in overview.get("streams", ()) if each["pipeline"] == name]
+    served = [each["name"] for each in overview.get("streams", ()) if each.get("pipeline") == name]
     found = settings.under(config, f"pipelines.{key_text(name)}.")
     return [{"kind": "pipeline", **known[name], "served": served, "settings": found}]
 
 
 def parts(found: dict[str, Any]) -> list[Part]:
     """A pipeline's sheet."""
-    rates, served = found.get("rates", {}), found["served"]
+    rates, served = found.get("rates") or {}, found["served"]
     more = f" and {len(served) - _STREAMS_MAX} more" if len(served) > _STREAMS_MAX else ""
     figures = [
         fact("state", found.get("state")),
         fact("last error", found.get("last_error")),
         fact("streams", found.get("streams"), "names and globs"),
         Fact("serves", ", ".join(served[:_STREAMS_MAX]) + more or "-"),
-        Fact("records", f"{show.figure(rates.get('records', 0))} a second"),
-        Fact("bytes", f"{show.size(rates.get('bytes', 0))} a second"),
-        Fact("batches", f"{show.figure(rates.get('batches', 0))} a second"),
+        Fact("records", f"{number(rates.get('records'))} a second"),
+        Fact("bytes", f"{nbytes_text(rates.get('bytes'))} a second"),
+        Fact("batches", f"{number(rates.get('batches'))} a second"),
         Fact("oldest", show.age(found.get("oldest_s")), "waits in it"),
         Fact("append", latency(found.get("append")), "from taking in to the ack"),
     ]
@@ -57,29 +65,33 @@ def parts(found: dict[str, Any]) -> list[Part]:
     own = [doc for doc in found["settings"] if "." not in doc["name"]]
     sheet.append(Part("settings", settings.facts(own)))
     for stage in found.get("stages", ()):
-        prefix = f"{stage['place']}."
+        prefix = f"{stage.get('place')}."
         mine = [
             {**doc, "name": doc["name"].removeprefix(prefix)}
             for doc in found["settings"]
             if doc["name"].startswith(prefix)
         ]
         facts = [*stage_facts(stage), *settings.facts(mine)]
-        sheet.append(Part(f"{stage['place']}: stage {stage['stage']}", facts))
+        sheet.append(Part(f"{stage.get('place')}: stage {stage.get('stage')}", facts))
     return sheet
 
 
 def stage_facts(stage: Mapping[str, Any]) -> list[Fact]:
     """What a stage does now."""
-    channel = stage["channel"]
-    waits = (
-        f"{channel['items']:,} of {channel['items_max']:,} items,"
-        f" {show.size(channel['bytes'])} of {show.size(channel['bytes_max'])}"
+    channel = stage.get("channel") or {}
+    items, nbytes = (
+        {what: channel.get(f"{unit}{what}") for what in ("", "_max", "_seen")}
+        for unit in ("items", "bytes")
     )
-    most = f"{channel['items_seen']:,} items, {show.size(channel['bytes_seen'])}"
-    rate = f"{show.figure(stage.get('items_per_s') or 0)} items a second"
+    waits = (
+        f"{number(items[''])} of {number(items['_max'])} items,"
+        f" {nbytes_text(nbytes[''])} of {nbytes_text(nbytes['_max'])}"
+    )
+    most = f"{number(items['_seen'])} items, {nbytes_text(nbytes['_seen'])}"
+    rate = f"{number(stage.get('items_per_s'))} items a second"
     found = [
         Fact("waits", waits, f"most so far {most}"),
-        Fact("rate", f"{rate}, {show.size(stage.get('bytes_per_s') or 0)} a second"),
+        Fact("rate", f"{rate}, {nbytes_text(stage.get('bytes_per_s'))} a second"),
         Fact("queueing", latency(stage.get("queueing"))),
         Fact("service", latency(stage.get("service"))),
     ]
@@ -88,5 +100,5 @@ def stage_facts(stage: Mapping[str, Any]) -> list[Fact]:
         found.append(fact("now", detail.get("summary")))
         for each in (detail.get("decisions") or [])[-3:]:
             change = f"{each.get('decision')}: {each.get('from')} to {each.get('to')}"
-            found.append(Fact(show.clock(each["at_us"]), change, each.get("reason") or ""))
+            found.append(Fact(show.clock(each.get("at_us", 0)), change, each.get("reason") or ""))
     return found

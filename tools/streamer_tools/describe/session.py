@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -10,7 +9,7 @@ import click
 from streamer_tools import show
 from streamer_tools.describe import settings
 from streamer_tools.describe.asking import Asker, describe
-from streamer_tools.describe.sheet import Fact, Part, fact, unknown
+from streamer_tools.describe.sheet import Fact, Part, fact, nbytes_text, unknown
 from streamer_tools.options import json_option, url_option
 
 #: Keys that are shown in a way of their own.
@@ -38,9 +37,9 @@ def command(names: tuple[str, ...], url: str, as_json: bool) -> None:
 async def collect(ask: Asker, name: str) -> list[dict[str, Any]]:
     """The documents of the sessions of that number or name."""
     rows, config = await ask("sessions"), await ask("config")
-    chosen = [row for row in rows if str(row["session"]) == name or row["name"] == name]
+    chosen = [row for row in rows if str(row["session"]) == name or row.get("name") == name]
     if not chosen:
-        known = [each for row in rows for each in (str(row["session"]), row["name"]) if each]
+        known = [each for row in rows for each in (str(row["session"]), row.get("name")) if each]
         raise unknown("session", name, known)
     limits = settings.under(config, "session.")
     return [{"kind": "session", **row, "settings": limits} for row in chosen]
@@ -56,9 +55,9 @@ def parts(found: dict[str, Any]) -> list[Part]:
         Fact("last heard", f"{show.age(found.get('heard_s'))} ago"),
         fact("state", ", ".join(marks) or "in order"),
         Fact("under way", _of(found, "under_way_bytes", "window_bytes"), "of its window"),
-        Fact("waits to be sent", _size(found.get("outbox_bytes"))),
-        Fact("came in", _size(found.get("bytes_in"))),
-        Fact("went out", _size(found.get("bytes_out"))),
+        Fact("waits to be sent", nbytes_text(found.get("outbox_bytes"))),
+        Fact("came in", nbytes_text(found.get("bytes_in"))),
+        Fact("went out", nbytes_text(found.get("bytes_out"))),
     ]
     figures += [
         fact(name.replace("_", " "), value)
@@ -74,12 +73,10 @@ def parts(found: dict[str, Any]) -> list[Part]:
 
 
 def _of(found: dict[str, Any], used: str, most: str) -> str:
-    return f"{_size(found.get(used))} of {_size(found.get(most))}"
-
-
-def _size(nbytes: int | None) -> str:
-    return "-" if nbytes is None else show.size(nbytes)
+    return f"{nbytes_text(found.get(used))} of {nbytes_text(found.get(most))}"
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {each}" for name, each in value.items())
+    return str(value)

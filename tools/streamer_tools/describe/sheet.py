@@ -16,7 +16,7 @@ import click
 
 from streamer_tools import show
 from streamer_tools.exits import Exit, Told
-from streamer_tools.printing import line_width
+from streamer_tools.printing import line_width, print_rows
 
 _NEAR_MAX = 3
 _SHOWN_MAX = 10
@@ -56,7 +56,7 @@ def print_parts(parts: Iterable[Part]) -> None:
         for line in fact_lines(part.facts, line_width()):
             click.echo(line)
         if part.rows:
-            show.print_table(part.columns, part.rows)
+            print_rows(part.columns, part.rows)
 
 
 def fact_lines(facts: Sequence[Fact], width: int | None) -> Iterator[str]:
@@ -88,6 +88,16 @@ def fact(name: str, value: Any, note: str = "") -> Fact:
     if isinstance(value, int | float):
         return Fact(name, show.figure(value), note)
     return Fact(name, str(value), note)
+
+
+def number(value: float | None) -> str:
+    """A count or rate; `-` for none."""
+    return "-" if value is None else show.figure(value)
+
+
+def nbytes_text(value: float | None) -> str:
+    """Bytes with a unit; `-` for none."""
+    return "-" if value is None else show.size(value)
 
 
 def latency(found: Mapping[str, Any] | None) -> str:
