@@ -119,11 +119,18 @@ def test_one_that_loses_says_to_whom_and_by_how_much() -> None:
         case("adaptive", 4, 5, 6), case("fixed 1", 9, 9, 9), case("fixed 8", 2, 3, 2.5),
         case("fixed 64", 1, 1, 1, seconds=2.0),
     )  # fmt: skip
-    assert lines[0].startswith("The adaptive setting (p99 5 ms) is behind 1 of 2 fixed ones on p99")
+    assert lines[0].startswith("The adaptive setting (p99 5 ms) loses to 1 of 2 fixed ones on p99")
     assert lines[1] == (
         "fixed 8 has 2.5 ms, 50.0% less, beyond the noise (adaptive lower in 0 of 3 repeats)."
     )
     assert lines[2] == "Did not reach that throughput, and so are not compared: fixed 64."
+
+
+def test_one_that_is_level_is_not_said_to_lose() -> None:
+    lines = concluded(case("adaptive", 4, 5, 6), case("fixed 8", 3, 4.5, 6.5))
+    assert "(p99 5 ms) is level with the best fixed ones on p99 at equal throughput" in lines[0]
+    assert lines[0].endswith("1 of 1 have less, within the noise.")
+    assert "adaptive lower in 1 of 3 repeats" in lines[1]
 
 
 def test_doubts_are_said() -> None:
