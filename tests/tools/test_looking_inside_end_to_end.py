@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from click.testing import CliRunner
 
 from streamer.client import connect
 from streamer.records import Record
 from streamer_tools import own_daemon as own
+from streamer_tools.main import main
 from streamer_tools.own_daemon import OwnDaemon, command_line, own_daemon
 
 if TYPE_CHECKING:
@@ -121,12 +123,11 @@ def in_terminal(daemon: OwnDaemon) -> Callable[..., str]:
 
 @pytest.mark.parametrize("arguments", ALL, ids=" ".join)
 def test_no_daemon_is_one_sentence(arguments: list[str], tmp_path: Path) -> None:
-    command = command_line(*arguments, "--url", f"unix:{tmp_path}/none")
-    result = run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
-    assert result.returncode == 69
-    assert result.stdout == b""
-    [line] = [line for line in result.stderr.splitlines() if b"shown 0" not in line]
-    assert line.startswith(b"streamer: no daemon answers at unix:")
+    result = CliRunner().invoke(main, [*arguments, "--url", f"unix:{tmp_path}/none"])
+    assert result.exit_code == 69
+    assert result.stdout == ""
+    [line] = [line for line in result.stderr.splitlines() if "shown 0" not in line]
+    assert line.startswith("streamer: no daemon answers at unix:")
 
 
 @pytest.mark.parametrize(
