@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from streamer_tools.own_daemon import own_daemon
 from streamer_tools.sla import share
 
 if TYPE_CHECKING:
-    from conftest import ScriptedDaemon
+    from conftest import ScriptedDaemon, Shell
 
+TIMEOUT_S = 60
 LATENCY: dict[str, Any] = {
     "name": "latency_p99", "limit": 0.05, "unit": "s", "now": 0.012, "ok": True, "objective": 0.99,
     "compliance": 0.995, "counted": 1000, "bad": 5, "window_s": 86400.0, "since_s": 7200,
@@ -96,3 +100,18 @@ def test_keys_that_another_daemon_does_not_tell(scripted: ScriptedDaemon) -> Non
 )
 def test_shares_are_rounded_down(value: float | None, text: str) -> None:
     assert share(value) == text
+
+
+def test_a_real_daemon(tmp_path: Path, shell_at: type[Shell]) -> None:
+    config = tmp_path / "sla.toml"
+    config.write_text("[sla]\navailability_min = 0.5\nthroughput_min = 1e9\n")
+    with own_daemon(arguments=["--config", str(config)]) as daemon:
+        shell = shell_at(daemon.url())
+        deadline = time.monotonic() + TIMEOUT_S
+        while not (result := shell("sla", status=None)).returncode:
+            # Nothing was asked yet, so nothing is missed; then each second in which it is.
+            assert time.monotonic() < deadline, result
+            shell("produce", "orders", stdin=b"a\n")
+    assert result.returncode == 1
+    assert b"streamer: throughput (at least 1,000,000,000 records/s) is missed" in result.stderr
+    assert result.stdout.splitlines()[2].split()[-1] == b"yes"

@@ -28,15 +28,14 @@ COLUMNS = (
     show.Column("budget left", "budget_left"),
     show.Column("met", "met"),
 )
-#: The same for a person, with units in the cells.
+#: The same for a person, with units in the cells, in 80 columns.
 BRIEF = (
     show.Column("objective", "name"),
     show.Column("limit", "limit_text"),
     show.Column("now", "now_text"),
+    show.Column("good", "compliance_text"),
     show.Column("promised", "promised_text"),
-    show.Column("compliance", "compliance_text"),
-    show.Column("burn 5m", "burn_5m_text"),
-    show.Column("burn 1h", "burn_1h_text"),
+    show.Column("burn 5m, 1h", "burn_text"),
     show.Column("budget left", "budget_text"),
     show.Column("", "met_text"),
 )
@@ -81,12 +80,11 @@ def rows(doc: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {
             **known,
             "met": _yes_no(each.get("met")),
-            "limit_text": _limit(each),
-            "now_text": _value(each.get("now"), unit),
+            "limit_text": f"{'≥' if _is_floor(each) else '≤'} {_short(each.get('limit'), unit)}",
+            "now_text": _short(each.get("now"), unit),
             "promised_text": share(each.get("objective")),
             "compliance_text": share(known["compliance"]),
-            "burn_5m_text": _times(each.get("burn_5m")),
-            "burn_1h_text": _times(each.get("burn_1h")),
+            "burn_text": f"{_times(each.get('burn_5m'))} {_times(each.get('burn_1h'))}",
             "budget_text": share(each.get("budget_left")),
             "met_text": {True: "met", False: "MISSED"}.get(each.get("met"), "-"),
         }
@@ -116,9 +114,17 @@ def share(value: float | None) -> str:
     return f"{percent:.3f}".rstrip("0").rstrip(".") + " %"
 
 
+def _is_floor(each: Mapping[str, Any]) -> bool:
+    return each.get("name") in ("throughput", "availability")
+
+
 def _limit(each: Mapping[str, Any]) -> str:
-    bound = "at least" if each.get("name") in ("throughput", "availability") else "at most"
+    bound = "at least" if _is_floor(each) else "at most"
     return f"{bound} {_value(each.get('limit'), each.get('unit', ''))}"
+
+
+def _short(value: float | None, unit: str) -> str:
+    return _value(value, unit).replace(" records/s", "/s")
 
 
 def _value(value: float | None, unit: str) -> str:
