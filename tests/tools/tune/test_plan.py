@@ -16,7 +16,7 @@ def test_more_time_is_a_larger_search() -> None:
 @pytest.mark.parametrize("budget_s", [25, 60, 300, 900])
 @pytest.mark.parametrize("overhead_s", [0.3, 1.0])
 def test_it_fits(budget_s: float, overhead_s: float) -> None:
-    assert make_plan(budget_s, overhead_s).cost_s(overhead_s) <= budget_s
+    assert make_plan(budget_s, overhead_s).total_s(overhead_s) <= budget_s
 
 
 def test_too_short_says_what_would_do() -> None:

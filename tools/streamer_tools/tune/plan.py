@@ -19,12 +19,14 @@ COST_SHARE = 1.1
 #: Candidates and seconds of the first round, the most thorough first.
 _SIZES = (
     (32, 2.0), (32, 1.0), (24, 1.0), (16, 1.0), (16, 0.5), (12, 0.5), (8, 1.0), (8, 0.5),
-    (6, 0.5), (4, 0.5), (4, 0.25),
+    (8, 0.25), (4, 0.5), (4, 0.25),
 )  # fmt: skip
-#: Without ablation, where time is short.
-_SMALLEST = (2, 0.25)
 #: Settings that a winner is expected to change, for the ablation's time.
 _CHANGES = 6
+#: No run is shorter: the warm-up must not be most of it.
+SECONDS_MIN = 0.25
+#: Without time for an ablation.
+_SMALLEST = (2, SECONDS_MIN)
 #: No run is longer: more runs tell more than longer ones.
 SECONDS_MAX = 8.0
 #: Of a confirmation where there is time.
@@ -49,6 +51,7 @@ class Plan:
     candidates: int
     #: Of a run in the first round.
     seconds: float
+    #: Whether time is set aside for an ablation; there may be some left in any case.
     ablate: bool = True
 
     @property
@@ -65,7 +68,7 @@ class Plan:
         """How often each candidate runs in round `number`: once where there are very many."""
         return 1 if number == 0 else 2
 
-    def cost_s(self, overhead_s: float) -> float:
+    def total_s(self, overhead_s: float) -> float:
         """What all of it takes if a run takes so much besides its length."""
         total, left = 0.0, self.candidates
         for number in range(self.rounds):
@@ -75,8 +78,8 @@ class Plan:
         last_s = self.seconds_of(self.rounds - 1)
         if not self.ablate:
             return total + 2 * PAIRS_MIN * cost_s(last_s, overhead_s)
-        total += (_CHANGES + 2) * ABLATION_PASSES * cost_s(last_s / 2, overhead_s)
-        return total + 3 * PASSES_WANTED * cost_s(last_s, overhead_s)
+        total += (_CHANGES + 2) * (ABLATION_PASSES - 1) * cost_s(last_s / 4, overhead_s)
+        return total + 3 * (PAIRS_MIN + 2) * cost_s(last_s / 2, overhead_s)
 
 
 def cost_s(seconds: float, overhead_s: float) -> float:
@@ -97,14 +100,14 @@ def make_plan(left_s: float, overhead_s: float) -> Plan:
     """
     for candidates, seconds in _SIZES:
         plan = Plan(candidates, seconds)
-        if plan.cost_s(overhead_s) <= left_s:
+        if plan.total_s(overhead_s) <= left_s:
             return plan
     smallest = Plan(*_SMALLEST, ablate=False)
     for candidates in (8, 4):
-        plan = Plan(candidates, 0.25, ablate=False)
-        if plan.cost_s(overhead_s) <= left_s:
+        plan = Plan(candidates, SECONDS_MIN, ablate=False)
+        if plan.total_s(overhead_s) <= left_s:
             return plan
-    needed_s = smallest.cost_s(overhead_s)
+    needed_s = smallest.total_s(overhead_s)
     if needed_s > left_s:
         raise BudgetTooShort(needed_s, overhead_s)
     return smallest

@@ -54,8 +54,8 @@ def conclude(evidence: Evidence) -> Proposal:
     kept = {name for name, _ in pick.candidate.changes}
     dropped = tuple(name for name, _ in evidence.leader.changes if name not in kept)
     reason = (
-        f"better than the present configuration in the middle by {facts['gain']:.1%} over "
-        f"{len(found)} pairs of runs; by chance alone this comes in {facts['chance']:.1%} of cases"
+        f"its score is {facts['gain']:.0%} above the present configuration's (the median of "
+        f"{len(found)} pairs of runs); chance alone gives as much in {facts['chance']:.1%} of cases"
     )
     return Proposal(pick.candidate, reason, dropped, **facts)
 

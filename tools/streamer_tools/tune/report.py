@@ -110,7 +110,7 @@ def proposal_lines(evidence: Evidence, proposal: Proposal) -> Iterator[str]:
     if proposal.candidate is None:
         yield f"nothing is proposed: {proposal.reason}"
     else:
-        yield f"proposed: {proposal.candidate.name}, {proposal.reason}"
+        yield f"proposed: {proposal.candidate.name}: {proposal.reason}"
     if proposal.before is not None and proposal.after is not None:
         yield from _before_after(proposal, proposal.before, proposal.after)
     if proposal.parts is not None and proposal.parts.value:

@@ -30,6 +30,7 @@ from streamer_tools.tune.plan import (
     PASSES_MAX,
     PASSES_WANTED,
     SECONDS_MAX,
+    SECONDS_MIN,
     Plan,
     cost_s,
     make_plan,
@@ -47,6 +48,7 @@ OUT_OF_TIME = "the budget was used up"
 _FIRST_LOOK_S = 0.5
 #: Of the time that is left after the halving; the rest is the confirmation's.
 _ABLATION_SHARE = 0.45
+_ABLATION_S_MAX = 4.0
 #: Time is kept back for runs that take longer than those before.
 _SLACK = 0.95
 
@@ -104,8 +106,7 @@ class Search:
             evidence.plan = make_plan(self._left_s * _SLACK, self._overhead_s)
             evidence.leader = self._halve(evidence.plan)
             if evidence.leader is not None:
-                if evidence.plan.ablate:
-                    evidence.reduced = self._ablate(evidence.leader, evidence.plan)
+                evidence.reduced = self._ablate(evidence.leader)
                 self._confirm(evidence.leader, evidence.reduced, evidence.plan)
         except KeyboardInterrupt:
             evidence.cut_short = INTERRUPTED
@@ -155,7 +156,7 @@ class Search:
         least_s = 3 * certainty.PAIRS_MIN * cost_s(plan.seconds, self._overhead_s)
         return self._left_s >= round_s + least_s
 
-    def _ablate(self, leader: Candidate, plan: Plan) -> Candidate | None:
+    def _ablate(self, leader: Candidate) -> Candidate | None:
         """The leader without what made no measurable difference; None if that is the leader."""
         if len(leader.changes) < 2:
             return None
@@ -164,7 +165,7 @@ class Search:
             for name, _ in leader.changes
         }
         candidates = [self._present, leader, *variants.values()]
-        found = self._ablation_round(candidates, plan)
+        found = self._ablation_round(candidates)
         if found is None:
             return None
         self.evidence.findings += _findings(found, leader, variants)
@@ -172,14 +173,17 @@ class Search:
         reduced = leader.without(useless, f"{leader.name} reduced")
         return None if reduced.is_present or reduced.changes == leader.changes else reduced
 
-    def _ablation_round(self, candidates: Sequence[Candidate], plan: Plan) -> Round | None:
-        for passes in (ABLATION_PASSES, 2):
-            runs = passes * len(candidates)
-            seconds = seconds_that_fit(self._left_s * _ABLATION_SHARE, runs, self._overhead_s)
-            if seconds >= plan.seconds:
+    def _ablation_round(self, candidates: Sequence[Candidate]) -> Round | None:
+        least_s = 3 * (certainty.PAIRS_MIN + 1) * cost_s(2 * SECONDS_MIN, self._overhead_s)
+        left_s = min(self._left_s * _ABLATION_SHARE, self._left_s * _SLACK - least_s)
+        for passes in (ABLATION_PASSES, ABLATION_PASSES - 1):
+            seconds = seconds_that_fit(left_s, passes * len(candidates), self._overhead_s)
+            if seconds >= SECONDS_MIN:
+                seconds = min(seconds, _ABLATION_S_MAX)
                 return self._round("ablation", "ablation", candidates, seconds, passes)
         self.evidence.notes.append(
-            "no ablation: no time, so that settings that make no difference are not left out"
+            "no time to put settings back one by one: those that make no difference are not left "
+            "out; a longer --budget does that"
         )
         return None
 
@@ -187,9 +191,11 @@ class Search:
         candidates = [self._present, leader, *([reduced] if reduced is not None else [])]
         count = len(candidates)
         left_s = self._left_s * _SLACK
-        seconds = seconds_that_fit(left_s, count * PASSES_WANTED, self._overhead_s)
-        if seconds < plan.seconds:
-            seconds = plan.seconds
+        seconds = 0.0
+        for passes in (PASSES_WANTED, certainty.PAIRS_MIN + 1):
+            if seconds < 2 * SECONDS_MIN:
+                seconds = seconds_that_fit(left_s, count * passes, self._overhead_s)
+        seconds = max(seconds, SECONDS_MIN)
         most = min(SECONDS_MAX, 2 * plan.seconds_of(plan.rounds - 1))
         seconds = min(seconds, most)
         fit = int(left_s / (count * cost_s(seconds, self._overhead_s)))
