@@ -43,6 +43,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from streamer import addresses
+from streamer.daemon.health import Health
 from streamer.stats import Counter, Gauge, Latency, Stats
 from streamer.stats import Metric as Series
 
@@ -53,17 +54,6 @@ _SEND_MS_MAX = 5_000
 _RESTART_S = 1.0
 
 _log = structlog.get_logger("streamer.http")
-
-
-@attrs.frozen
-class Health:
-    """How the daemon is; `reasons` are sentences for people, empty when all is well."""
-
-    #: Alive and making progress.
-    ok: bool
-    #: New clients are welcome.
-    ready: bool
-    reasons: tuple[str, ...] = ()
 
 
 def build_app(

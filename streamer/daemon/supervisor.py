@@ -33,13 +33,15 @@ from streamer.config import (
 )
 from streamer.daemon.console import console_routes, inside_of
 from streamer.daemon.gauges import register_gauges
-from streamer.daemon.http import Health, build_app, serve_http
+from streamer.daemon.health import Health, health_of
+from streamer.daemon.http import build_app, serve_http
 from streamer.daemon.inspector import Inspector
 from streamer.daemon.sampler import Sampler
+from streamer.daemon.stream_settings import settings_of
 from streamer.daemon.tracing import exporting
 from streamer.daemon.varz import collect_varz
 from streamer.errors import NotAllowed
-from streamer.names import COMPANIONS, OWN_PREFIX
+from streamer.names import OWN_PREFIX
 from streamer.observe.events import Events
 from streamer.observe.sla import Sla, sla_metrics
 from streamer.observe.taps import Taps
@@ -51,25 +53,21 @@ from streamer.pipeline.disk import Disk, PooledDisk, open_disk
 from streamer.pipeline.partition import TailCache
 from streamer.pipeline.registry import Registry
 from streamer.pipeline.runner import DiskOpener, Pipeline, PipelineState
-from streamer.pipeline.streams import Streams, StreamSettings
+from streamer.pipeline.streams import Streams
 from streamer.session.listeners import Listener, Sessions, open_listeners
 from streamer.session.service import Budget, Service
 from streamer.stats import Stats
 from streamer.storage.directory import DataDirectory
 from streamer.storage.files import Files, RealFiles
-from streamer.storage.partition import LogSettings, LogState
 
 #: Shares of the drain budget: sessions, groups, pipelines; the rest is for closing the logs.
 _SESSIONS_SHARE = 0.5
 _DELIVER_SHARE = 0.05
 _PIPELINES_SHARE = 0.4
-#: An append without an answer for so long means that the daemon makes no progress.
-_STALLED_S = 15.0
 _HOUSEKEEPING_S = 10.0
 _TAIL_CACHE_BYTES = 16 * 1024 * 1024
 #: Serves the daemon's own streams, beside whatever the config names.
 _OWN_PIPELINE = "streamer"
-_OWN_SEGMENT_BYTES = 16 * 1024 * 1024
 
 _log = structlog.get_logger("streamer.daemon")
 T = TypeVar("T")
@@ -277,7 +275,7 @@ class Daemon:
         try:
             streams = Streams(
                 directory,
-                settings=self._stream_settings,
+                settings=lambda name: settings_of(self.config, name),
                 streams_max=config.streams.streams_max,
                 limits=config.batch.limits,
                 level=config.batch.zstd_level,
@@ -292,41 +290,6 @@ class Daemon:
         finally:
             # Without the markers of `close` the next start recovers, and loses nothing.
             directory.close()
-
-    def _stream_settings(self, name: str) -> StreamSettings:
-        if name.startswith(OWN_PREFIX) or name.endswith(COMPANIONS):
-            return self._own_settings(name)
-        config, streams = self.config.streams.of(name), self.config.streams
-        return StreamSettings(
-            partitions=config.partitions,
-            auto_create=streams.auto_create,
-            retention_groups=config.retention_groups,
-            storage=config.storage,
-            log=LogSettings(
-                segment_bytes=config.segment_bytes,
-                index_bytes=config.index_bytes,
-                retention_bytes=config.retention_bytes or None,
-                retention_s=config.retention_s or None,
-                producers=config.producers,
-                limits=self.config.batch.limits,
-                memory_bytes=config.memory_bytes,
-            ),
-        )
-
-    def _own_settings(self, name: str) -> StreamSettings:
-        """Of the daemon's own streams, and of companions: what is still needed is kept, however
-        old or much it is, and the rest is not."""
-        config = self.config.streams.of(name)
-        return StreamSettings(
-            retention_groups=("$streamer",),
-            log=LogSettings(
-                segment_bytes=min(config.segment_bytes, _OWN_SEGMENT_BYTES),
-                index_bytes=config.index_bytes,
-                retention_bytes=1,
-                producers=config.producers,
-                limits=self.config.batch.limits,
-            ),
-        )
 
     def _make_pipelines(self, streams: Streams) -> list[Pipeline]:
         """Those of the config, and one for the daemon's own streams."""
@@ -445,33 +408,12 @@ class Daemon:
 
     def health(self) -> Health:
         """Alive and making progress? Ready for sessions? And why not."""
-        failing, reasons = [], []
-        for pipeline in self.pipelines:
-            if pipeline.state is not PipelineState.RUNNING and not self._stop.is_set():
-                failing.append(
-                    f"pipeline {pipeline.name!r} is {pipeline.state.value}: {pipeline.last_error}"
-                )
-            if pipeline.oldest_s > _STALLED_S:
-                failing.append(
-                    f"pipeline {pipeline.name!r} has an append without an answer for "
-                    f"{pipeline.oldest_s:.0f} s"
-                )
-        for stream in self.streams.all() if self.streams else []:
-            for partition in stream.partitions:
-                where = f"partition {partition.number} of stream {stream.name!r}"
-                if partition.log.state is LogState.STOPPED:
-                    failing.append(f"{where} takes no writes: {partition.log.stopped_by}")
-                elif partition.log.state is LogState.DAMAGED:
-                    reasons.append(f"{where} is damaged and takes no writes")
-        for name, error in self.streams.unavailable.items() if self.streams else ():
-            reasons.append(f"stream {name!r} could not be opened: {error.message}")
-        if self.deliver is not None:
-            failing += [self.deliver.down] if self.deliver.down else []
-            reasons += self.deliver.health()
-        ready = self.ready and not failing
-        if not self.ready:
-            reasons.append("draining" if self._stop.is_set() else "starting")
-        return Health(ok=not failing, ready=ready, reasons=tuple(failing + reasons))
+        return health_of(self)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it goes down, or has."""
+        return self._stop.is_set()
 
     def varz(self) -> dict[str, Any]:
         return collect_varz(self)

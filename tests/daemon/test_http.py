@@ -18,7 +18,8 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamer.daemon.http import Health, _listen, build_app, serve_http
+from streamer.daemon.health import Health
+from streamer.daemon.http import _listen, build_app, serve_http
 from streamer.stats import Stats
 
 
