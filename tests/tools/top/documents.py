@@ -42,9 +42,9 @@ ADAPTIVE = {
     "summary": "groups of up to 640 records, of 16 to 4,096",
     "figures": {"records": 640, "bytes": 163_840, "commit_s": 0.0041, "target_s": 0.02},
     "decisions": [
-        {"at_us": NOW_US - 9_000_000, "decision": "grow", "from": 409, "to": 512,
+        {"at_us": NOW_US - 9_000_000, "decision": "grow", "before": 409, "after": 512,
          "reason": "a commit took 3.9 ms, the target is 20 ms, and the group was full"},
-        {"at_us": NOW_US - 2_000_000, "decision": "grow", "from": 512, "to": 640,
+        {"at_us": NOW_US - 2_000_000, "decision": "grow", "before": 512, "after": 640,
          "reason": "a commit took 4.1 ms, the target is 20 ms, and the group was full"},
     ],
 }  # fmt: skip

@@ -25,6 +25,8 @@ from rich.cells import cell_len
 #: Far above what anything takes; only a hang gets there.
 TIMEOUT_S = 60.0
 _SEQUENCE = re.compile(r"\x1b\[(\?)?([0-9;]*)([A-Za-z])")
+#: Who begins a session and opens a terminal has it: Ctrl-C and Ctrl-Z are signals to it.
+_ON_TERMINAL = 'exec <"$0" >"$0"; exec "$@"'
 _MODES = {"1049": "other", "25": "cursor", "7": "wraps"}
 
 
@@ -113,18 +115,13 @@ class Terminal:
         self.modes_before = termios.tcgetattr(self.slave)
         surroundings = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS")}
         self.process = subprocess.Popen(
-            command,
-            stdin=self.slave,
-            stdout=self.slave,
+            ["sh", "-c", _ON_TERMINAL, os.ttyname(self.slave), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=self._control,
             env={**surroundings, "TERM": "xterm-256color", **environment},
         )
-
-    def _control(self) -> None:
-        # Ctrl-C and Ctrl-Z are signals to who has the terminal.
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
     def _set_size(self, width: int, height: int) -> None:
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))

@@ -40,6 +40,16 @@ def test_the_same_look_twice_and_one_without_a_clock_have_none() -> None:
     assert rates.look(scene(7.0)) == {}
 
 
+def test_groups_that_the_daemon_did_not_look_at_meanwhile_keep_their_rate() -> None:
+    rates = Rates()
+    rates.look(scene(10.0, acked=100, lag=0))
+    assert rates.look(scene(11.0, acked=150, lag=0))[KEY]["acked_per_s"] == 50.0
+    assert rates.look(scene(12.0, acked=150, lag=0))[KEY]["acked_per_s"] == 50.0
+    # Two looks of the daemon at once.
+    assert rates.look(scene(13.0, acked=250, lag=0))[KEY]["acked_per_s"] == 50.0
+    assert rates.look(scene(20.0, acked=250, lag=0))[KEY]["acked_per_s"] == 0.0
+
+
 def test_what_came_between_two_looks_has_none() -> None:
     rates = Rates()
     rates.look(Scene("u", documents.overview(uptime_s=1.0, groups=[])))

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -64,7 +65,7 @@ def test_keys_move_open_sort_filter_and_help(top: Top, shell: Shell) -> None:
     terminal = top("--interval", "200ms")
     terminal.until("[1 pipelines")
     terminal.press("\t")
-    terminal.until("[2 groups", "›invoices")
+    terminal.until("[2 groups", "›invoices", "1/2")
     terminal.press("j")
     terminal.until("2/2")
     terminal.press("\r")
@@ -95,7 +96,10 @@ def test_keys_move_open_sort_filter_and_help(top: Top, shell: Shell) -> None:
     assert terminal.ended() == 0
 
 
-def test_the_daemon_may_go_away_and_come_back(tmp_path: Path, top: Top, shell_at: type) -> None:
+@pytest.mark.parametrize("end", [OwnDaemon.kill, OwnDaemon.stop])
+def test_the_daemon_may_go_away_and_come_back(
+    tmp_path: Path, top: Top, shell_at: type, end: Callable[[OwnDaemon], object]
+) -> None:
     # A Unix socket's path has at most 107 bytes.
     runtime = Path(tempfile.mkdtemp(prefix="streamer-"))
     first = start(tmp_path / "data", runtime / "socket")
@@ -103,7 +107,7 @@ def test_the_daemon_may_go_away_and_come_back(tmp_path: Path, top: Top, shell_at
         shell_at(first.url("unix"))("produce", "kept", stdin=b"a\n")
         terminal = top("--interval", "200ms", "--view", "streams", url=first.url("unix"))
         terminal.until("kept", "ready")
-        first.kill()
+        end(first)
         shown = terminal.until("no daemon answers", "STALE")
         assert "kept" in shown
         terminal.press("2")
@@ -167,25 +171,22 @@ def test_a_terminal_that_takes_nothing_holds_nothing_up(top: Top) -> None:
     assert terminal.is_as_before()
 
 
-def test_a_crash_gives_the_terminal_back(top: Top) -> None:
-    # A column that raises is a bug, and is told as one, on the screen that was there.
+def test_a_crash_gives_the_terminal_back(daemon: OwnDaemon) -> None:
+    # A view that raises is a bug, and is told as one, on the screen that was there.
     code = (
         "import sys; from streamer_tools.top import screen; from streamer_tools.main import main\n"
         "screen.help_lines = lambda width: 1 // 0\n"
-        "sys.argv[0] = 'streamer'; main()"
+        "main()"
     )
-    terminal = top()
-    command = terminal.process.args
-    assert isinstance(command, list)
-    crashing = Terminal([command[0], "-c", code, *command[3:]])
+    terminal = Terminal([sys.executable, "-c", code, "top", "--url", daemon.url()])
     try:
-        crashing.until("ready")
-        crashing.press("?")
-        assert crashing.ended() == 1
-        assert "ZeroDivisionError" in crashing.error()
-        assert crashing.is_as_before()
+        terminal.until("ready")
+        terminal.press("?")
+        assert terminal.ended() == 1
+        assert "ZeroDivisionError" in terminal.error()
+        assert terminal.is_as_before()
     finally:
-        crashing.close()
+        terminal.close()
 
 
 def test_it_can_be_stopped_and_gone_on_with(top: Top) -> None:

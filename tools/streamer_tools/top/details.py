@@ -162,7 +162,10 @@ def _decided(detail: Any, width: int) -> Lines:
         lines += facts([_with_unit(str(name), value) for name, value in told.items()], width)
     decisions = maps(detail.get("decisions"))
     for each in sorted(decisions, key=lambda each: -_number(each.get("at_us")))[:20]:
-        moved = f"{_figure(each.get('from'))} → {_figure(each.get('to'))}"
+        moved = " → ".join(
+            _figure(each.get(name, each.get(other)))
+            for name, other in (("before", "from"), ("after", "to"))
+        )
         line = styled(f"  {figures.clock(each.get('at_us'))} ", "dim")
         line = line + clean(f"{each.get('decision', '-')!s:<7} {moved:<15} ", "bold")
         reason = clean(each.get("reason"))

@@ -16,7 +16,7 @@ from streamer_tools.show import escaped
 from streamer_tools.top import figures
 from streamer_tools.top.figures import styled
 from streamer_tools.top.lists import sorts
-from streamer_tools.top.scene import ROWS, Scene, at
+from streamer_tools.top.scene import Scene, at, count, maps
 from streamer_tools.top.state import VIEWS, State
 from streamer_tools.top.table import aligned, clean
 
@@ -42,11 +42,12 @@ def header(scene: Scene, state: State, width: int, height: int) -> list[Text]:
 def notice(scene: Scene) -> str:
     """What is wrong, in a sentence; empty if nothing is known to be."""
     if scene.link != "fresh":
-        what = "no daemon answers" if scene.link == "gone" else "the daemon does not answer"
-        return (
-            f"{what} at {scene.url}: these numbers are {figures.span(scene.stale_s)} old (stale),"
-            " trying again"
-        )
+        what = {
+            "gone": f"no daemon answers at {scene.url}",
+            "refused": f"the daemon refuses: {scene.fault}",
+        }.get(scene.link, f"the daemon does not answer at {scene.url}")
+        old = figures.span(scene.stale_s)
+        return f"{what}; these numbers are {old} old (stale), trying again"
     health = at(scene.document, "health")
     reasons = at(health, "reasons")
     if isinstance(reasons, list) and reasons:
@@ -109,7 +110,7 @@ def sla(scene: Scene, burning: bool = True) -> Text:
     met = at(document, "met")
     if not isinstance(met, bool):
         return _fact("sla", "none set", "dim")
-    burns = [at(row, "burn_5m") for row in ROWS["sla"](scene)]
+    burns = [at(row, "burn_5m") for row in maps(at(document, "objectives"))]
     burn = figures.rate(max((each for each in burns if figures.is_number(each)), default=None))
     state = styled("met", "green") if met else styled("NOT MET", "bold red")
     return styled("sla ", "dim") + state + Text(f" burn {burn}" if burning else "")
@@ -139,7 +140,7 @@ def _process(scene: Scene) -> Text:
 
 def _append(scene: Scene) -> tuple[str, str]:
     """The slowest pipeline's median and 99th percentile."""
-    appends = [row.get("append") for row in ROWS["pipelines"](scene)]
+    appends = [row.get("append") for row in maps(at(scene.document, "pipelines"))]
     found = []
     for name in ("p50_s", "p99_s"):
         values = [figures.of_count(append, name) for append in appends]
@@ -192,12 +193,9 @@ def _both(scene: Scene) -> Any:
 
 def tabs(scene: Scene, state: State, width: int) -> Text:
     """The views with their numbers; the present one in brackets."""
-    counts = {view: len(ROWS[view](scene)) for view in VIEWS if view != "sla"}
-    total = at(scene.document, "sessions", "count")
-    if figures.is_number(total):
-        counts["sessions"] = int(total)
+    counts = {view: count(scene, view) for view in VIEWS}
     for form in range(3):
-        parts = [_tab(view, number + 1, counts.get(view), state, form)
+        parts = [_tab(view, number + 1, counts[view], state, form)
                  for number, view in enumerate(VIEWS)]  # fmt: skip
         line = Text("").join(parts)
         if cell_len(line.plain) <= width:
@@ -205,11 +203,11 @@ def tabs(scene: Scene, state: State, width: int) -> Text:
     return line
 
 
-def _tab(view: str, number: int, count: int | None, state: State, form: int) -> Text:
+def _tab(view: str, number: int, rows: int | None, state: State, form: int) -> Text:
     """Form 0 has counts, 1 only names, 2 the name of the present one only."""
     text = f"{number} {view}"
-    if form == 0 and count is not None:
-        text += f" {figures.count(count)}"
+    if form == 0 and rows is not None:
+        text += f" {figures.count(rows)}"
     if view == state.view:
         return styled(f"[{text}]", "bold reverse")
     return styled(f" {number if form == 2 else text} ", "dim")

@@ -16,7 +16,7 @@ import math
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -29,7 +29,7 @@ from streamer_tools.exits import Exit, Told
 from streamer_tools.top.details import VERBS
 from streamer_tools.top.grid import ASCII, Grid, changes, grid_of
 from streamer_tools.top.keys import ESCAPE_S, Keys
-from streamer_tools.top.scene import EVENTS_MAX, Answer, Id, Rates, Scene, at, maps
+from streamer_tools.top.scene import EVENTS_MAX, Answer, Id, Link, Rates, Scene, at, maps
 from streamer_tools.top.screen import draw
 from streamer_tools.top.state import Shown, State, pressed
 from streamer_tools.top.terminal import Terminal, taken
@@ -176,13 +176,20 @@ class Top:
     # ------------------------------------------------------------------------------ the daemon
 
     async def _ask(self) -> None:
+        from streamer.errors import StreamerError
+
         # The first look was before the terminal was taken.
         began_at = trio.current_time()
         while True:
             await self._pause(began_at)
             began_at = self._asked_at = trio.current_time()
-            self._scene = await self._looking.look(self._scene, self._state)
-            self._asked_at, self._answered_at = None, trio.current_time()
+            try:
+                self._scene = await self._looking.look(self._scene, self._state)
+                self._answered_at = trio.current_time()
+            except StreamerError as error:
+                # Of a daemon that goes down or has too much to do: it may think better of it.
+                self._scene = attrs.evolve(self._scene, link="refused", fault=error.message)
+            self._asked_at = None
             self._change()
 
     async def _pause(self, began_at: float) -> None:
@@ -203,9 +210,11 @@ class Top:
             now = trio.current_time()
             late = max(_LATE_S, 2 * self._state.interval_s)
             waited = 0.0 if self._asked_at is None else now - self._asked_at
-            link: Literal["fresh", "silent", "gone"] = "silent" if waited > late else "fresh"
+            link: Link = "refused" if self._scene.link == "refused" else "fresh"
             if not self._looking.connected:
                 link = "gone"
+            elif waited > late:
+                link = "silent"
             stale_s = 0.0 if link == "fresh" else float(int(now - self._answered_at))
             if (link, stale_s) != (self._scene.link, self._scene.stale_s):
                 self._scene = attrs.evolve(self._scene, link=link, stale_s=stale_s)

@@ -15,6 +15,7 @@ import attrs
 from streamer_tools.top.figures import is_number, share
 
 Document = Mapping[str, Any]
+Link = Literal["fresh", "silent", "refused", "gone"]
 #: What a row is known by, within its view.
 Id = tuple[str | int, ...]
 
@@ -44,8 +45,10 @@ class Scene:
     answer: Answer | None = None
     #: A second, of what the daemon only counts: {(view, id): {name: rate}}.
     rates: Mapping[tuple[str, Id], Mapping[str, float]] = attrs.field(factory=dict)
-    #: `fresh`; `silent` while an answer is late; `gone` while there is no connection.
-    link: Literal["fresh", "silent", "gone"] = "fresh"
+    #: `fresh`; `silent` while an answer is late; `refused` with its reason in `fault`; `gone` while
+    #: there is no connection.
+    link: Link = "fresh"
+    fault: str = ""
     #: Age of the document, where it is not fresh.
     stale_s: float = 0.0
 
@@ -162,11 +165,27 @@ ROWS = {
     "sla": objectives,
 }
 
+
+def count(scene: Scene, view: str) -> int | None:
+    """How many rows a view has, without making them; None where that says nothing."""
+    if view == "events":
+        return len(scene.events)
+    if view == "sessions":
+        total = at(scene.document, "sessions", "count")
+        return int(total) if is_number(total) else 0
+    return None if view == "sla" else len(maps(at(scene.document, view)))
+
+
 #: What the daemon only counts: {view: {name of the rate: the counter}}.
 _COUNTED = {
     "groups": {"acked_per_s": "acked", "lag_per_s": "lag"},
     "sessions": {"in_per_s": "bytes_in", "out_per_s": "bytes_out"},
 }
+#: The daemon looks at its groups each second or more, in its own time: that counters stood still
+#: between two of our looks says nothing, for so long.
+_STANDS_S = {"groups": 5.0, "sessions": 0.0}
+
+_Rates = dict[str, float]
 
 
 class Rates:
@@ -174,26 +193,49 @@ class Rates:
 
     def __init__(self) -> None:
         self._at_s: float | None = None
-        self._last: dict[tuple[str, Id], Document] = {}
+        #: When the counters of a row last changed, what they were then, and the rates since.
+        self._last: dict[tuple[str, Id], tuple[float, Document, _Rates]] = {}
 
-    def look(self, scene: Scene) -> dict[tuple[str, Id], dict[str, float]]:
+    def look(self, scene: Scene) -> dict[tuple[str, Id], _Rates]:
         """Rates since the look before, by the daemon's own clock; none where there is none, or
         where the daemon began anew meanwhile."""
         # Uptime goes only forward while it is the same process.
         now = at(scene.document, "uptime_s")
-        before, self._at_s = self._at_s, now if is_number(now) else None
+        if not is_number(now) or (self._at_s is not None and now < self._at_s):
+            self._last = {}
+        self._at_s = now if is_number(now) else None
+        if self._at_s is None:
+            return {}
         last, self._last = self._last, {}
-        rates: dict[tuple[str, Id], dict[str, float]] = {}
+        rates: dict[tuple[str, Id], _Rates] = {}
         for view, counters in _COUNTED.items():
             for row in ROWS[view](scene):
                 key = (view, row["id"])
-                self._last[key] = row
-                if self._at_s is None or before is None or self._at_s <= before or key not in last:
-                    continue
-                passed_s = self._at_s - before
-                rates[key] = {
-                    name: (row[counter] - last[key][counter]) / passed_s
-                    for name, counter in counters.items()
-                    if is_number(row.get(counter)) and is_number(last[key].get(counter))
-                }
+                kept = self._last[key] = _next(
+                    last.get(key), self._at_s, row, counters, _STANDS_S[view]
+                )
+                if kept[2]:
+                    rates[key] = kept[2]
         return rates
+
+
+def _next(
+    last: tuple[float, Document, _Rates] | None,
+    now: float,
+    row: Document,
+    counters: Mapping[str, str],
+    stands_s: float,
+) -> tuple[float, Document, _Rates]:
+    """What to remember of a row after this look at it."""
+    if last is None:
+        return now, row, {}
+    then, before, _ = last
+    same = all(row.get(counter) == before.get(counter) for counter in counters.values())
+    if now <= then or (same and now - then < stands_s):
+        return last
+    grown = {
+        name: (row[counter] - before[counter]) / (now - then)
+        for name, counter in counters.items()
+        if is_number(row.get(counter)) and is_number(before.get(counter))
+    }
+    return now, row, grown

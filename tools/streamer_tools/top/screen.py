@@ -171,8 +171,7 @@ def marked(line: Text, chosen: bool) -> Text:
 
 def _tree(rows: Sequence[dict[str, Any]], index: int, width: int, page: int) -> list[Text]:
     room = page - 1
-    stage_lines = [stages.stage_lines(row, width - 1) for row in rows]
-    open_all = len(rows) + sum(map(len, stage_lines)) <= room
+    open_all = len(rows) + sum(map(stages.height, rows)) <= room
     lines: list[Text] = []
     begin = 0
     for number, row in enumerate(rows):
@@ -182,8 +181,8 @@ def _tree(rows: Sequence[dict[str, Any]], index: int, width: int, page: int) -> 
         open_ = open_all or chosen
         lines.append(marked(stages.pipeline_line(row, width - 1, open_), chosen))
         if open_:
-            lines += [Text(" ") + line for line in stage_lines[number]]
-    end = begin + 1 + len(stage_lines[index])
+            lines += [Text(" ") + line for line in stages.stage_lines(row, width - 1)]
+    end = begin + 1 + stages.height(rows[index])
     # The chosen one in the middle, and its first line in any case.
     top = min((begin + end - room) // 2, begin)
     top = max(0, min(top, len(lines) - room))

@@ -101,12 +101,21 @@ def columns(width: int) -> Sequence[Column]:
     return STAGES if width >= WIDE else NARROW
 
 
+def height(pipeline: Row) -> int:
+    """How many lines `stage_lines` has."""
+    return len(pipeline["rows"]) + _is_told(pipeline)
+
+
+def _is_told(pipeline: Row) -> bool:
+    return bool(pipeline.get("last_error")) and pipeline.get("state") != "running"
+
+
 def stage_lines(pipeline: Row, width: int) -> list[Text]:
     """A line a stage; before them why the pipeline does not run, where it does not."""
     rows = pipeline["rows"]
     fitted = fit(columns(width), rows, width)
     lines = [row_line(fitted, row) for row in rows]
-    if pipeline.get("last_error") and pipeline.get("state") != "running":
+    if _is_told(pipeline):
         lines.insert(0, styled("  ! ", "bold") + clean(pipeline["last_error"], "yellow"))
     return lines
 
