@@ -2,9 +2,7 @@
 
 Rules:
 
-- The reader never waits for a stage: what does not fit into a pipeline waits in that pipeline's
-  inbox, which the session's own credit bounds, and credit is what runs out. So pings are always
-  answered, and a pipeline that stalls does not hold up what the session has for another.
+- The reader never waits for a stage (see `appends`), so pings are always answered.
 - Every request is answered exactly once, or the session is over. It is under way until the writer
   takes its answer: a peer that does not read runs out of requests, not the daemon out of memory.
 - A write that is cancelled or breaks ends the session: part of a frame may be out.
@@ -14,7 +12,6 @@ Rules:
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -22,10 +19,8 @@ from typing import Any
 import structlog
 import trio
 
-from streamer.batch import parse
 from streamer.errors import (
     BadRequest,
-    ConnectionFailed,
     CreditExceeded,
     Draining,
     LocalProtocolError,
@@ -36,22 +31,17 @@ from streamer.errors import (
     TooLarge,
     TooSlow,
 )
-from streamer.pipeline.runner import Pipeline
-from streamer.pipeline.stage import Ack, Append
-from streamer.records import Lane, ProducerStamp, Receipt
 from streamer.session.admin import LARGE_REPLIES, answer_admin
+from streamer.session.appends import Appends
 from streamer.session.delivery import Subscriptions, fetch
 from streamer.session.memberships import Memberships
-from streamer.session.outbox import RESULT_BYTES, Outbox, failed
-from streamer.session.requests import records_of
+from streamer.session.outbox import Outbox, failed
 from streamer.session.service import Service
 from streamer.transport import Transport
 from streamer.wire import frames
-from streamer.wire.credit import GrantWindow
 from streamer.wire.frames import Frame
 from streamer.wire.machine import Connection, Role, State
 
-_LANES = (Lane.NORMAL, Lane.HIGH)
 #: How long a peer may take to hear why its session ends.
 _LAST_WORDS_S = 1.0
 
@@ -80,28 +70,21 @@ class Session:
         frame_bytes = service.limits.frame_bytes
         queue_bytes = partial(service.budget.queue, service.send_queue_bytes, frame_bytes)
         self._outbox = Outbox(queue_bytes, frame_bytes, self._end)
-        self._window = GrantWindow(service.budget.window(service.limits.window_bytes))
+        self._appends = Appends(service, self._outbox)
         self._requests: set[int] = set()
-        #: What it has charged the budget with, and of that for requests to settle.
+        #: What requests to settle have charged the budget with.
         self._charged = 0
         self._costs: dict[int, int] = {}
-        #: Above that, the results of a request might not fit into a frame.
-        self._records_max = service.limits.frame_bytes // RESULT_BYTES
         self._subscriptions = Subscriptions(service, self._outbox, lambda: self.name or self.peer)
         self._memberships = Memberships(service, self._outbox)
-        self._inboxes: dict[Pipeline, deque[Append]] = {}
-        self._tracer = service.inspected.tracer
-        #: What the last `Trace` frame said: the request that it is about, and its parents.
-        self._marks: tuple[int, Sequence[Sequence[Any]]] | None = None
         self._leaving = False
         #: Why the session ends, if for a fault.
         self._fault: ProtocolError | None = None
         self._settled = trio.lowlevel.ParkingLot()
         self._began_at = self._heard_at = trio.current_time()
-        #: Its own bytes and records, beside the counters of all.
-        self._in_bytes = self._out_bytes = self._in_records = 0
+        #: Its own bytes, beside the counters of all.
+        self._in_bytes = self._out_bytes = 0
         self._log = structlog.get_logger("streamer.session").bind(peer=peer)
-        self._records_in = service.stats.counter("session_records_in", "records received")
         self._bytes_in = service.stats.counter("session_bytes_in", "bytes of frames received")
         self._bytes_out = service.stats.counter("session_bytes_out", "bytes of frames sent")
         self._frames_in = service.stats.counter("session_frames_in", "frames received")
@@ -124,6 +107,7 @@ class Session:
             self._tell("session_opened", "came in")
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                self._appends.begin(nursery, self.name)
                 nursery.start_soon(self._write)
                 nursery.start_soon(self._watch)
                 await self._read()
@@ -147,9 +131,7 @@ class Session:
             # Nobody answers any more, and nobody needs to wait for it.
             self._requests.clear()
             self._settled.unpark_all()
-            for inbox in self._inboxes.values():
-                for append in inbox:
-                    append.ack.resolve_all(ConnectionFailed("its session ended"))
+            self._appends.close()
 
     def _tell(self, kind: str, what: str) -> None:
         why = f": {self._fault.message[:200]}" if self._fault is not None else ""
@@ -178,12 +160,12 @@ class Session:
             "age_s": round(now - self._began_at, 3),
             "heard_s": round(now - self._heard_at, 3),
             "requests": len(self._requests),
-            "under_way_bytes": self._charged,
-            "window_bytes": self._window.granted - self._window.done,
+            "under_way_bytes": self._charged + self._appends.charged,
+            "window_bytes": self._appends.window.granted - self._appends.window.done,
             "outbox_bytes": self._outbox.bytes,
             "bytes_in": self._in_bytes,
             "bytes_out": self._out_bytes,
-            "records_in": self._in_records,
+            "records_in": self._appends.records,
             "subscriptions": len(self._subscriptions),
             "memberships": len(self._memberships),
             "slow": self.slow,
@@ -213,7 +195,7 @@ class Session:
                     frames.PROTOCOL_VERSION,
                     self._service.server_name,
                     limits,
-                    self._window.granted,
+                    self._appends.window.granted,
                 )
             )
         if scope.cancelled_caught:
@@ -293,134 +275,22 @@ class Session:
         if not self._requests:
             self._settled.unpark_all()
 
-    # ------------------------------------------------------------------------------- produce
+    # ------------------------------------------------------------------------------- requests
 
     def _on_produce(self, frame: frames.Produce, nbytes: int) -> None:
-        ack = self._accept(frame.request, 1, nbytes)
-        if ack.done:
-            return
-        try:
-            batch = parse(frame.batch, self._service.batch_limits)
-            self._records_in.value += batch.count
-            self._in_records += batch.count
-            self._offer(
-                Append(
-                    frame.stream,
-                    frame.partition,
-                    frame.expected,
-                    _lane(frame.lane),
-                    ack,
-                    len(frame.batch),
-                    self._heard_at,
-                    batch=batch,
-                ),
-                self._take_marks(frame.request),
-            )
-        except StreamerError as error:
-            ack.resolve_all(error)
+        self._begin(frame.request)
+        self._appends.produce(frame, nbytes, self._heard_at)
 
     def _on_produce_records(self, frame: frames.ProduceRecords, nbytes: int) -> None:
-        ack = self._accept(frame.request, len(frame.records), nbytes)
-        if ack.done:
-            return
-        try:
-            if len(frame.records) > self._records_max:
-                raise TooLarge(
-                    f"request of {len(frame.records)} records, allowed are {self._records_max}"
-                )
-            records = records_of(frame)
-            self._records_in.value += len(records)
-            self._in_records += len(records)
-            stamp = None
-            if frame.producer_id:
-                stamp = ProducerStamp(frame.producer_id, frame.epoch, frame.sequence)
-            self._offer(
-                Append(
-                    frame.stream,
-                    frame.partition,
-                    frame.expected,
-                    _lane(frame.lane),
-                    ack,
-                    nbytes,
-                    self._heard_at,
-                    records=records,
-                    stamp=stamp,
-                )
-            )
-        except StreamerError as error:
-            ack.resolve_all(error)
-
-    def _accept(self, request: int, outcomes: int, nbytes: int) -> Ack:
-        """Count a produce request against the session's credit; the ack that answers it."""
-        self._begin(request)
-        self._window.received(nbytes)
-        ack = Ack(max(1, outcomes), partial(self._answered, request, nbytes))
-        try:
-            cost = self._service.budget.charge(nbytes, outcomes)
-        except Overloaded as error:
-            ack.resolve_all(error)
-        else:
-            self._charged += cost
-            ack.cost = cost
-        return ack
-
-    def _answered(self, request: int, nbytes: int, ack: Ack) -> None:
-        if self._connection.state is State.CLOSED:
-            return
-        self._window.completed(nbytes)
-        self._charged -= ack.cost
-        self._service.budget.release(ack.cost)
-        outcomes = ack.outcomes
-        if len(outcomes) > 1 or type(outcomes[0]) is not Receipt:
-            for outcome in outcomes:
-                if isinstance(outcome, StreamerError):
-                    self._service.count_failed(outcome.code)
-        self._outbox.answer(request, ack)
-
-    def _grant(self) -> int | None:
-        return self._window.limit(self._service.budget.window(self._limits.window_bytes))
+        self._begin(frame.request)
+        self._appends.produce_records(frame, nbytes, self._heard_at)
 
     def _on_trace(self, frame: frames.Trace, _: int) -> None:
-        self._marks = frame.request, frame.parents
-
-    def _take_marks(self, request: int) -> Sequence[Sequence[Any]]:
-        """What was said of the batch of a request, right before it."""
-        marks, self._marks = self._marks, None
-        return marks[1] if marks is not None and marks[0] == request else ()
-
-    def _offer(self, append: Append, marks: Sequence[Sequence[Any]] = ()) -> None:
-        self._check_taking()
-        pipeline = self._service.pipeline(append.stream)
-        self._tracer.begin(append, self.name, marks)
-        pipeline.expect(append)
-        inbox = self._inboxes.get(pipeline)
-        if inbox is not None:
-            inbox.append(append)
-            return
-        try:
-            pipeline.offer(append)
-        except trio.WouldBlock:
-            self._inboxes[pipeline] = deque([append])
-            self._nursery.start_soon(self._feed, pipeline)
-
-    async def _feed(self, pipeline: Pipeline) -> None:
-        """Hand on what did not fit at once, in order, until nothing is left."""
-        inbox = self._inboxes[pipeline]
-        while inbox:
-            append = inbox[0]
-            try:
-                await pipeline.send(append)
-            except StreamerError as error:
-                append.ack.resolve_all(error)
-            # Only now, so that what comes meanwhile lines up behind it.
-            inbox.popleft()
-        del self._inboxes[pipeline]
+        self._appends.trace(frame)
 
     def _check_taking(self) -> None:
         if self._service.draining:
             raise Draining("the daemon is going down and takes nothing new")
-
-    # ------------------------------------------------------------------------- other requests
 
     def _on_subscribe(self, frame: frames.Subscribe, _: int) -> None:
         self._begin(frame.request)
@@ -532,7 +402,7 @@ class Session:
     async def _write(self) -> None:
         """Send what there is to say; the end of it is the end of the session."""
         while True:
-            ready = await self._outbox.take(self._grant)
+            ready = await self._outbox.take(self._appends.grant)
             if ready is None:
                 break
             data = [self._encode(frame) for frame in ready]
@@ -599,12 +469,6 @@ class Session:
             if self._heard_at < asked_at:
                 self._fail(TooSlow(f"silent for {idle_s} s, and no answer to a ping"))
                 return
-
-
-def _lane(number: int) -> Lane:
-    if number >= len(_LANES):
-        raise BadRequest(f"lane {number}, known are 0 (normal) and 1 (high)")
-    return _LANES[number]
 
 
 def _as_ints(limits: object) -> dict[str, int]:
