@@ -29,6 +29,8 @@ VERBS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "sessions": ("session", ("session",)),
 }
 _INDENT = 2
+#: Columns from which on a limit is told with the most that was ever seen.
+_WIDE = 60
 
 
 def detail_lines(scene: Scene, view: str, opened: Id, width: int) -> Lines:
@@ -90,15 +92,13 @@ def id_column(title: str, key: str, least: int, drop: int = 0) -> Column:
 # --------------------------------------------------------------------------------- pipelines
 
 
-def latency(name: str, document: Any) -> Fact:
-    """All percentiles of a latency, in one fact."""
+def latency(name: str, document: Any) -> list[Fact]:
+    """All percentiles of a latency."""
     if not isinstance(document, Mapping) or not document.get("count"):
-        return (name, None)
-    parts = []
-    for label, key in (("p50", "p50_s"), ("p95", "p95_s"), ("p99", "p99_s"), ("p99.9", "p999_s"),
-                       ("max", "max_s")):  # fmt: skip
-        parts.append(f"{label} {figures.seconds(document.get(key))}")
-    return (name, "  ".join(parts))
+        return [(name, None)]
+    labels = (("p50_s", f"{name} p50"), ("p95_s", "p95"), ("p99_s", "p99"), ("p999_s", "p99.9"),
+              ("max_s", "max"))  # fmt: skip
+    return [(label, figures.seconds(document.get(key))) for key, label in labels]
 
 
 def _pipeline(row: Row, _: Document | None, width: int) -> Lines:
@@ -116,7 +116,7 @@ def _pipeline(row: Row, _: Document | None, width: int) -> Lines:
         ],
         width,
     )
-    lines += facts([latency("append", row.get("append"))], width)
+    lines += facts(latency("append", row.get("append")), width)
     if row.get("last_error"):
         lines += facts([("last error", clean(row["last_error"], "bold yellow"))], width)
     for stage in row["rows"]:
@@ -138,16 +138,17 @@ def _stage(stage: Row, width: int) -> Lines:
         ],
         width,
     )
-    lines += facts([latency("queueing", stage.get("queueing"))], width)
-    lines += facts([latency("service ", stage.get("service"))], width)
+    lines += facts(latency("queueing", stage.get("queueing")), width)
+    lines += facts(latency("service ", stage.get("service")), width)
     return lines + _decided(stage.get("detail"), width)
 
 
 def _limit(label: str, channel: Any, key: str, show: Callable[[Any], str], width: int) -> Text:
     now, most = at(channel, key), at(channel, f"{key}_max")
     share = figures.share(now, most)
-    told = f"{figures.percent(share):>4} {show(now):>6} of {show(most)}"
-    told = f"{told:<20} most {show(at(channel, f'{key}_seen'))}"
+    told = f"{figures.percent(share):>4} {show(now):>6} of {show(most):<5}"
+    if width >= _WIDE:
+        told = f"{told} most {show(at(channel, f'{key}_seen'))}"
     room = max(4, min(40, width - len(told) - 10))
     return styled(f"  {label} ", "dim") + figures.bar(share, room) + Text(f" {told}")
 
@@ -156,7 +157,7 @@ def _decided(detail: Any, width: int) -> Lines:
     """What a stage tells of itself: the adaptive limits, and why they are what they are."""
     if not isinstance(detail, Mapping):
         return []
-    lines = [Text("  ") + clean(detail.get("summary"), "italic")]
+    lines = wrapped(detail.get("summary"), width)
     told = detail.get("figures")
     if isinstance(told, Mapping):
         lines += facts([_with_unit(str(name), value) for name, value in told.items()], width)
