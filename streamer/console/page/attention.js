@@ -1,7 +1,9 @@
 // What needs somebody's attention, since when, and why: read from the overview, worst first.
 // Each: {level: "error"|"warning", what, why, since (seconds, or undefined), view}.
 
-import { age, bytes, count, duration, isNumber, percent, plural, printable } from "./format.js";
+import {
+  age, bytes, count, duration, isNumber, percent, plural, printable, share,
+} from "./format.js";
 
 const FULL = 0.8;
 const STUCK_S = 1;
@@ -120,7 +122,7 @@ function ofSession(session) {
 function ofObjective(objective) {
   if (objective.ok !== false && objective.met !== false) return [];
   const kept = `kept in ${percent(objective.compliance, 1)} of the time, wanted is ` +
-    percent(objective.objective, 1);
+    share(objective.objective);
   return [{
     level: objective.met === false ? "error" : "warning",
     what: `service level ${printable(objective.name)} is missed`, why: kept, view: "levels",

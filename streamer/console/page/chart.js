@@ -80,9 +80,7 @@ export function chart({ id, title, unit, kind, lines, series, spanS }) {
     timeAxis(newest, spanS, width, scale),
     times.length > 1 && lines.map((line, index) =>
       drawn(times, columns[index], series.step_s, scale, index)),
-    times.length > 1 && cursorUs !== null && cursor(times[at], columns, at, scale)),
-    h("p", { class: "chart-time", "aria-hidden": "true" },
-      cursorUs === null ? "" : clock(times[at])),
+    times.length > 1 && cursorUs !== null && cursor(times[at], columns, at, scale, width)),
     times.length < 2 && h("p", { class: "chart-empty" }, "Nothing was measured yet."));
 }
 
@@ -178,6 +176,8 @@ function drawn(times, values, stepS, scale, index) {
   const runs = [];
   let run = null;
   times.forEach((us, at) => {
+    // A busy daemon measures late: then the series is longer than what is shown of it.
+    if (scale.x(us) < LEFT) return;
     const gap = at > 0 && us - times[at - 1] > stepS * 2.5e6;
     if (!isNumber(values[at])) {
       run = null;
@@ -197,10 +197,12 @@ function drawn(times, values, stepS, scale, index) {
     h("path", { class: "line", d: runs.map((each) => `M${each.join("L")}`).join("") }));
 }
 
-function cursor(us, columns, at, scale) {
+function cursor(us, columns, at, scale, width) {
   const x = scale.x(us).toFixed(1);
+  const label = Math.min(width - RIGHT - 26, Math.max(LEFT + 26, scale.x(us)));
   return h("g", { key: "cursor", class: "cursor" },
     h("line", { x1: x, x2: x, y1: TOP, y2: HEIGHT - BOTTOM }),
+    h("text", { x: label, y: HEIGHT - 6, "text-anchor": "middle" }, clock(us)),
     columns.map((column, index) => isNumber(column[at])
       && h("circle", { class: `line-${index}`, cx: x, cy: scale.y(column[at]).toFixed(1), r: 3.5 })));
 }

@@ -24,7 +24,8 @@ export const events = {
     const found = list.filter((event) => LEVELS.indexOf(event.severity) >= LEVELS.indexOf(state.least)
       && (!wanted || `${event.kind} ${event.text}`.toLowerCase().includes(wanted)));
     return panel("Events", { id: "events", aside: controls(model) },
-      missed > 0 && h("p", { class: "hint" }, `${count(missed)} came faster than this page asked, and are gone.`),
+      missed > 0 && h("p", { class: "hint" },
+        `${count(missed)} came faster than this page asked, and are gone.`),
       found.length
         ? h("ol", { class: "events" }, found.slice(0, SHOWN_MAX).map(line))
         : empty(list.length ? "Nothing here is like that." : "Nothing has happened yet."));

@@ -7,6 +7,7 @@ import { age, bytes, clock, count, duration, figure, isNumber, percent, printabl
 import { loadEvents, loadHistory } from "./model.js";
 import { badge, drawAgain, empty, facts, panel, text } from "./parts.js";
 import { severityMark } from "./view_events.js";
+import { isOwn } from "./view_pipelines.js";
 
 // The spans that there is history of: which series, how long, what its steps are.
 const SPANS = {
@@ -53,7 +54,7 @@ function attentionPanel(doc) {
   const calm = !shown.length;
   return h("section", { class: `panel attention ${calm ? "calm" : ""}`, key: "attention" },
     h("h2", null, calm ? "Nothing needs attention" : "Needs attention"),
-    h("ul", { class: "attention-list" }, shown.map((each) =>
+    !calm && h("ul", { class: "attention-list" }, shown.map((each) =>
       h("li", { key: each.what, class: `attention-${each.level}` },
         h("a", { href: `#${each.view}` }, each.what),
         each.why && h("span", { class: "why" }, each.why),
@@ -87,9 +88,10 @@ function tile(label, value, unit, below, kind = "") {
     h("div", { class: "tile-below" }, below));
 }
 
-// Of the pipeline that is slowest now.
+// Of the pipeline that is slowest now; the daemon's own is nobody's but its.
 function worstAppend(pipelines) {
-  return (pipelines ?? []).map((each) => each.append).filter((each) => isNumber(each?.p99_s))
+  return (pipelines ?? []).filter((each) => !isOwn(each)).map((each) => each.append)
+    .filter((each) => isNumber(each?.p99_s) && each.count !== 0)
     .sort((one, other) => other.p99_s - one.p99_s)[0];
 }
 

@@ -4,7 +4,9 @@
 import { fill, isHeld } from "./attention.js";
 import { chart } from "./chart.js";
 import { h } from "./dom.js";
-import { age, bytes, clock, count, duration, figure, isNumber, percent, plural, printable } from "./format.js";
+import {
+  age, bytes, clock, count, duration, figure, isNumber, percent, plural, printable,
+} from "./format.js";
 import { loadHistory } from "./model.js";
 import { badge, empty, facts, meter, panel, text } from "./parts.js";
 
@@ -25,6 +27,17 @@ export const pipelines = {
   },
 };
 
+// Whether it serves the daemon's own streams alone.
+export function isOwn({ streams }) {
+  return Array.isArray(streams) && streams.length > 0
+    && streams.every((glob) => String(glob).startsWith("__"));
+}
+
+// Of a latency that nothing was measured of there is nothing to say.
+function time(latency, key) {
+  return duration(latency?.count === 0 ? undefined : latency?.[key]);
+}
+
 function drawn(pipeline, series) {
   const stages = pipeline.stages ?? [];
   const { rates, append } = pipeline;
@@ -34,17 +47,16 @@ function drawn(pipeline, series) {
       badge(printable(pipeline.state), pipeline.state === "running" ? "fine" : "bad"),
       h("p", { class: "note" }, "serves ",
         text((pipeline.streams ?? []).map(printable).join(", ") || "nothing"),
-        (pipeline.streams ?? []).every((glob) => String(glob).startsWith("__"))
-          && ": the daemon's own, such as what groups have done")),
+        isOwn(pipeline) && ": the daemon's own, such as what groups have done")),
     pipeline.last_error && h("p", { class: "fault" }, "Last error: ", text(pipeline.last_error)),
     facts([
       ["Records", `${figure(rates?.records)}/s`],
       ["Bytes", `${bytes(rates?.bytes)}/s`],
       ["Batches", `${figure(rates?.batches)}/s`],
-      ["Append p50", duration(append?.p50_s)],
-      ["p99", duration(append?.p99_s)],
-      ["p99.9", duration(append?.p999_s)],
-      ["max", duration(append?.max_s)],
+      ["Append p50", time(append, "p50_s")],
+      ["p99", time(append, "p99_s")],
+      ["p99.9", time(append, "p999_s")],
+      ["max", time(append, "max_s")],
       ["Oldest unacked", pipeline.oldest_s > 0 ? age(pipeline.oldest_s) : "none"],
     ]),
     h("ol", { class: "flow" }, stages.map((stage) => stageBox(stage, worst(stages)))),
@@ -67,7 +79,8 @@ function stageBox(stage, mostS) {
       bar("items", channel?.items, channel?.items_max, count),
       bar("bytes", channel?.bytes, channel?.bytes_max, bytes),
       h("p", { class: "waiting" },
-        channel?.senders_waiting > 0 ? `${plural(channel.senders_waiting, "sender")} held back` : "nobody held back",
+        channel?.senders_waiting > 0
+          ? `${plural(channel.senders_waiting, "sender")} held back` : "nobody held back",
         h("span", null, channel?.items > 0 ? `oldest ${age(channel.oldest_s)}` : ""))),
     h("div", { class: "stage-body" },
       h("h3", null, text(stage.place), h("span", { class: "note" }, text(stage.stage))),
@@ -84,18 +97,17 @@ function bar(label, used, most, written) {
 
 function times({ queueing, service }, mostS) {
   const width = (latency) => `${(((latency?.p99_s ?? 0) / mostS) * 100).toFixed(1)}%`;
-  const row = (label, latency, kind) => h("tr", null,
-    h("th", { scope: "row" }, h("i", { class: `swatch ${kind}`, "aria-hidden": "true" }), label),
-    h("td", null, duration(latency?.p50_s)), h("td", null, duration(latency?.p99_s)),
-    h("td", null, duration(latency?.max_s)));
+  const head = (kind) => h("th", { scope: "col" },
+    h("i", { class: `swatch ${kind}`, "aria-hidden": "true" }), kind);
+  const row = (label, key) => h("tr", null, h("th", { scope: "row" }, label),
+    h("td", null, time(queueing, key)), h("td", null, time(service, key)));
   return h("div", { class: "times" },
     h("div", { class: "split", "aria-hidden": "true" },
       h("span", { class: "queueing", style: { width: width(queueing) } }),
       h("span", { class: "service", style: { width: width(service) } })),
     h("table", { class: "small" },
-      h("thead", null, h("tr", null, h("td", null), h("th", { scope: "col" }, "p50"),
-        h("th", { scope: "col" }, "p99"), h("th", { scope: "col" }, "max"))),
-      h("tbody", null, row("queueing", queueing, "queueing"), row("service", service, "service"))));
+      h("thead", null, h("tr", null, h("td", null), head("queueing"), head("service"))),
+      h("tbody", null, row("p50", "p50_s"), row("p99", "p99_s"), row("max", "max_s"))));
 }
 
 function fillChart(pipeline, stages, series) {

@@ -1,6 +1,5 @@
 // Streams, and the partitions of those that are unfolded.
 
-import { h } from "./dom.js";
 import { bytes, count, figure, printable } from "./format.js";
 import { loadDetail, model } from "./model.js";
 import { badge, empty, panel, table, text, unfolded } from "./parts.js";
