@@ -81,6 +81,12 @@ def test_a_little_shows_and_full_is_full() -> None:
     assert figures.bar(1.7, 3).plain == "███"
 
 
+def test_one_of_something_is_not_many() -> None:
+    assert [figures.many(value, "member") for value in (0, 1, 12_400, None)] == [
+        "0 members", "1 member", "12.4k members", "- members",
+    ]  # fmt: skip
+
+
 def test_a_share_of_nothing_is_not_known() -> None:
     assert figures.share(3, 0) is None
     assert figures.share(None, 3) is None

@@ -69,7 +69,7 @@ def test_keys_move_open_sort_filter_and_help(top: Top, shell: Shell) -> None:
     terminal.press("j")
     terminal.until("2/2")
     terminal.press("\r")
-    terminal.until("group search of stream invoices", "0 members", "1 partitions", "esc back")
+    terminal.until("group search of stream invoices", "0 members", "1 partition", "esc back")
     terminal.press("\x1b")
     terminal.until("›invoices", "2/2")
     terminal.press("/bill")

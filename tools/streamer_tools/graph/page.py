@@ -219,7 +219,7 @@ def _described(stream: Stream) -> list[tuple[str, str, str]]:
 
 def _group(group: Group) -> tuple[str, str, str]:
     facts = (
-        f"{figures.count(group.members)} members · lag {figures.count(group.lag)}"
+        f"{figures.many(group.members, 'member')} · lag {figures.count(group.lag)}"
         f" · {figures.seconds(group.oldest_age_s)}"
     )
     mode = "paused" if group.paused else group.mode

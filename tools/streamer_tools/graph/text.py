@@ -160,6 +160,6 @@ def _group(group: Group) -> Text:
     line = aligned(styled("group ", "dim") + name, 24)
     mode = clean("paused", "bold yellow") if group.paused else clean(group.mode)
     line = line + Text(" ") + aligned(mode, 7)
-    line = line + Text(f" {figures.count(group.members):>4} members")
-    line = line + styled("  lag ", "dim") + Text(f"{figures.count(group.lag):>6}")
+    line = line + Text(f" {figures.many(group.members, 'member'):>11}")
+    line = line + styled(" lag ", "dim") + Text(f"{figures.count(group.lag):>6}")
     return line + styled("  oldest ", "dim") + Text(figures.seconds(group.oldest_age_s))

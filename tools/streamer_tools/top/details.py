@@ -245,11 +245,11 @@ def _group(row: Row, answer: Document | None, width: int) -> Lines:
     if answer is None:
         return lines
     members = maps(answer.get("member_list"))
-    lines += [Text(""), heading(f"{len(members)} members")]
+    lines += [Text(""), heading(figures.many(len(members), "member"))]
     if members:
         lines += table(MEMBERS, [{**each, "owns": _owned(each)} for each in members], width)
     partitions = maps(answer.get("partition_list"))
-    lines += [Text(""), heading(f"{len(partitions)} partitions")]
+    lines += [Text(""), heading(figures.many(len(partitions), "partition"))]
     return lines + table(PARTITIONS, partitions, width)
 
 
@@ -294,7 +294,7 @@ def _stream(row: Row, answer: Document | None, width: int) -> Lines:
         rows.append({**each, "pending": None})
         if figures.is_number(placed) and figures.is_number(durable):
             rows[-1]["pending"] = placed - durable
-    lines += [Text(""), heading(f"{len(rows)} partitions")]
+    lines += [Text(""), heading(figures.many(len(rows), "partition"))]
     return lines + table(PLACES, rows, width)
 
 

@@ -35,6 +35,11 @@ def count(value: Any) -> str:
     return _scaled(value, 1000, _COUNTS)
 
 
+def many(value: Any, noun: str) -> str:
+    """`1 member`, `12 members`, `- members`."""
+    return f"{count(value)} {noun}{'' if value == 1 else 's'}"
+
+
 def rate(value: Any) -> str:
     """Something a second: `0`, `0.3`, `12`, `12.4k`."""
     if is_number(value) and 0 < abs(value) < 9.95:
