@@ -11,7 +11,7 @@ import pytest
 from streamer.errors import ConfigError
 from streamer.limits import KIB, MIB
 from streamer.pipeline.registry import Registry
-from streamer_tools.tune.config_file import changed, checked, diff, write
+from streamer_tools.tune.config_file import alone, changed, checked, diff, write
 
 DURABLE = Path(__file__).parents[3] / "configs" / "durable.toml"
 
@@ -100,6 +100,12 @@ def test_the_shipped_example_keeps_all_its_comments() -> None:
 def test_no_changes_are_no_difference() -> None:
     assert changed(TEXT, {}) == TEXT
     assert diff(TEXT, TEXT, "a", "b") == ""
+
+
+def test_a_daemon_that_is_measured_sends_its_traces_to_nobody() -> None:
+    assert alone(TEXT) == TEXT
+    traced = TEXT + '[trace]\nsample = 0.1\notlp_endpoint = "http://traces:4318" # theirs\n'
+    assert alone(traced) == TEXT + '[trace]\nsample = 0.1\notlp_endpoint = "" # theirs\n'
 
 
 def test_what_check_would_refuse_is_refused() -> None:

@@ -26,7 +26,7 @@ from streamer.settings import Setting, number_text
 from streamer_tools.tune.space import Path, Value
 
 
-def changed(text: str, changes: Mapping[Path, tuple[Value, str]]) -> str:
+def changed(text: str, changes: Mapping[Path, tuple[Value | str, str]]) -> str:
     """The TOML with some settings changed: path to value and unit. Tables that are not there are
     made; `text` must be TOML, and tables where the paths need them."""
     if not changes:
@@ -56,9 +56,18 @@ def _inner(holder: Any, key: str | int, following: str | int) -> Any:
     return holder[key]
 
 
-def _item(value: Value, unit: str) -> Any:
-    text = number_text(value, Setting("", unit=unit)) if unit == "bytes" else ""
+def _item(value: Value | str, unit: str) -> Any:
+    if isinstance(value, str) or unit != "bytes":
+        return value
+    text = number_text(value, Setting("", unit=unit))
     return text if " " in text else value
+
+
+def alone(text: str) -> str:
+    """The same configuration for a daemon that is only measured: its traces go to nobody."""
+    if not parse_toml(text.encode(), EMBEDDED).get("trace", {}).get("otlp_endpoint"):
+        return text
+    return changed(text, {("trace", "otlp_endpoint"): ("", "")})
 
 
 def diff(before: str, after: str, before_name: str, after_name: str) -> str:

@@ -1,7 +1,8 @@
 """One run of a candidate: a daemon of its own with the candidate's configuration, and traffic.
 
 Rules: the daemon gets the very text that would be written if the candidate won, so nothing can be
-proposed that a daemon did not run with. A candidate that does not start, or fails, is a run without
+proposed that a daemon did not run with; only a collector of traces is taken out of it, which is
+none of a measurement's business. A candidate that does not start, or fails, is a run without
 figures and says why; what would fail for every candidate alike (no room on the disk) ends the
 search.
 """
@@ -23,7 +24,7 @@ from streamer.limits import MIB
 from streamer_tools.bench.contract import Case
 from streamer_tools.bench.runner import Bench
 from streamer_tools.exits import Told
-from streamer_tools.tune.config_file import changed
+from streamer_tools.tune.config_file import alone, changed
 from streamer_tools.tune.score import Run
 from streamer_tools.tune.search import StopSearch
 from streamer_tools.tune.space import Candidate, Space
@@ -57,7 +58,7 @@ class Trials:
         settings = TrafficSettings(attrs.evolve(self.workload, client=client), self.pool, seconds)
         config = changed(self.text, self.space.config_changes(candidate))
         try:
-            found = self.bench.measure(TRAFFIC, Case(candidate.name, settings, config))
+            found = self.bench.measure(TRAFFIC, Case(candidate.name, settings, alone(config)))
         except Told as error:
             run = Run(errors=1, fault="; ".join([error.lines[0], *error.lines[-1:]]))
         except StreamerError as error:
