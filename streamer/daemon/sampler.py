@@ -1,7 +1,7 @@
 """Looks at the daemon once a second: rates, history, service levels, and what grows silently.
 
 Rules: everything here is read from counters that others keep, so nothing is paid for on the way of
-a record. A look that takes long is taken less often: together they may cost one percent.
+a record. A look at groups that takes long is taken less often.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ _EVERY_S = 1.0
 RATE_S = 10
 #: What the system must be asked for is looked at so often.
 _SLOW_EVERY_S = 10.0
-_COST_SHARE = 0.01
+_COST_SHARE = 0.05
+#: Yet groups are looked at so often, at the least.
+_GROUPS_EVERY_MAX_S = 10.0
 #: A session that takes nothing for so long is said to be slow.
 _SLOW_SESSION_S = 2.0
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -214,7 +216,7 @@ class Sampler:
                 # They are down, which health says.
                 self.groups = []
             took_s = time.perf_counter() - began
-            await trio.sleep(max(_EVERY_S, took_s / _COST_SHARE))
+            await trio.sleep(min(max(_EVERY_S, took_s / _COST_SHARE), _GROUPS_EVERY_MAX_S))
 
     async def _keep_process(self) -> None:
         while True:
