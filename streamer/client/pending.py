@@ -209,7 +209,7 @@ class Pending(Request):
             return codec.encode_values(
                 self.values, now_us=now_us, stamp=stamp, dictionary_id=dictionary_id
             )
-        self.parents = marks_of(records)[:PARENTS_MAX]
+        self.parents = marks_of(records, PARENTS_MAX)
         return codec.encode_records(
             records, now_us=now_us, stamp=stamp, dictionary_id=dictionary_id
         )

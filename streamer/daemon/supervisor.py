@@ -330,7 +330,7 @@ class Daemon:
             events=self.events,
             taps=self.taps,
             tracer=self.tracer,
-            appender=Appender(self._pipeline_of),
+            appender=Appender(self._pipeline_of, self.tracer),
             now_us=self._world.now_us,
             log=structlog.get_logger("streamer.deliver"),
             rng=self._world.rng,

@@ -9,12 +9,22 @@ is done to the clock meanwhile.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from streamer.records import Record
 
-__all__ = ["SPANS_MAX", "TRACEPARENT", "Parent", "Span", "Trace", "marks_of", "parse_parent"]
+__all__ = [
+    "MARKS_MAX",
+    "SPANS_MAX",
+    "TRACEPARENT",
+    "Marks",
+    "Parent",
+    "Span",
+    "Trace",
+    "marks_of",
+    "parse_parent",
+]
 
 #: The header of a record, and of HTTP, that carries the trace that it belongs to.
 TRACEPARENT = "traceparent"
@@ -23,6 +33,10 @@ SPANS_MAX = 64
 
 _PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 _SAMPLED = 1
+#: (index of a record, traceparent) of some records of an append.
+Marks = Sequence[Sequence[Any]]
+#: More traces of one append are not followed: its records may be of as many callers.
+MARKS_MAX = 8
 _ONCE = frozenset({"queueing", "service"})
 
 
@@ -57,17 +71,22 @@ def parse_parent(text: str | bytes) -> Parent | None:
     return parent if any(parent.trace_id) and any(parent.span_id) else None
 
 
-def marks_of(records: Iterable[Record]) -> list[tuple[int, str]]:
-    """Which of the records carry a sampled traceparent: (index, traceparent), one of each."""
-    found: dict[str, int] = {}
+def marks_of(records: Iterable[Record], most: int = MARKS_MAX) -> list[tuple[int, str]]:
+    """Which of the records carry a sampled traceparent: (index, traceparent), the first of each
+    and at most so many."""
+    found: list[tuple[int, str]] = []
+    seen: set[bytes] = set()
     for index, record in enumerate(records):
         value = record.headers and record.headers.get(TRACEPARENT)
-        if not value:
+        if not value or value in seen:
             continue
+        seen.add(value)
         parent = parse_parent(value)
         if parent is not None and parent.sampled:
-            found.setdefault(value.decode("ascii"), index)
-    return [(index, text) for text, index in found.items()]
+            found.append((index, value.decode("ascii")))
+            if len(found) == most:
+                break
+    return found
 
 
 class Span(NamedTuple):

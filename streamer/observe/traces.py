@@ -14,7 +14,8 @@ A `Trace` is made for few appends and travels with them. Rules:
 
 What calls what:
 
-- a session: `begin`, before it offers an append, with the marks of a `Trace` frame before it;
+- a session, and the daemon's own `Appender`: `begin`, before it offers an append, with what a
+  `Trace` frame said, or what the headers of moved records say;
 - a channel's meter: `Trace.span(..., "queueing" | "service", ...)` for what carries traces;
 - `Ack.watch`: the answer, which finishes the traces of an append;
 - the deliver stage and subscriptions: `deliveries`, see there;
@@ -37,7 +38,7 @@ import trio
 
 from streamer.errors import StreamerError
 from streamer.observe.deliveries import Deliveries
-from streamer.observe.trace import Parent, Span, Trace, marks_of, parse_parent
+from streamer.observe.trace import MARKS_MAX, Marks, Parent, Span, Trace, marks_of, parse_parent
 from streamer.records import Receipt, Record
 from streamer.stats import Stats
 
@@ -45,16 +46,11 @@ __all__ = ["ARM_COUNT_MAX", "Exporter", "Trace", "Tracer"]
 
 #: Finished traces that are kept.
 TRACES_MAX = 256
-#: Traces of one append: its records may be of as many callers.
-TRACES_AN_APPEND_MAX = 8
 #: What may be armed: globs, and appends of each.
 _ARMED_MAX = 64
 #: Who armed a stream that nothing comes to may be long gone.
 _ARMED_S = 600.0
 ARM_COUNT_MAX = 1000
-
-#: (index of a record, traceparent) of some records of an append.
-Marks = Sequence[Sequence[Any]]
 
 
 class Exporter(Protocol):
@@ -160,7 +156,7 @@ class Tracer:
 
     def _begin(self, append: Traced, session: str, marks: Marks) -> None:
         parents: list[tuple[int, Parent]] = []
-        for index, text in marks[:TRACES_AN_APPEND_MAX]:
+        for index, text in marks[:MARKS_MAX]:
             parent = parse_parent(text)
             if parent is not None and parent.sampled and index < append.count:
                 parents.append((index, parent))

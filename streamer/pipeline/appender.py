@@ -8,19 +8,25 @@ import trio
 
 from streamer.batch import Batch
 from streamer.errors import Aborted
+from streamer.observe.trace import Marks
+from streamer.observe.traces import Tracer
 from streamer.pipeline.runner import Pipeline
 from streamer.pipeline.stage import Ack, Append
 from streamer.records import Lane, Receipt
 
 
 class Appender:
-    """`pipeline_of(stream)` gives the pipeline that serves a stream, or raises."""
+    """`pipeline_of(stream)` gives the pipeline that serves a stream, or raises; `tracer` follows
+    records that belong to traces."""
 
-    def __init__(self, pipeline_of: Callable[[str], Pipeline]) -> None:
+    def __init__(
+        self, pipeline_of: Callable[[str], Pipeline], tracer: Tracer | None = None
+    ) -> None:
         self.pipeline_of = pipeline_of
+        self._tracer = tracer
 
-    async def append(self, stream: str, partition: int, batch: Batch) -> Receipt:
-        """Append one batch; its receipt.
+    async def append(self, stream: str, partition: int, batch: Batch, marks: Marks = ()) -> Receipt:
+        """Append one batch; its receipt. `marks` tell which of its records belong to traces.
 
         Cancelled, it may be appended or not.
 
@@ -40,6 +46,8 @@ class Appender:
             trio.current_time(),
             batch=batch,
         )
+        if marks and self._tracer is not None:
+            self._tracer.begin(append, "streamer", marks)
         pipeline.expect(append)
         try:
             await pipeline.send(append)

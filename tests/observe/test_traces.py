@@ -14,7 +14,7 @@ from streamer.batch import Codec
 from streamer.errors import TimedOut
 from streamer.observe import traces as module
 from streamer.observe.deliveries import OUT_MAX
-from streamer.observe.trace import Span, Trace
+from streamer.observe.trace import MARKS_MAX, Span, Trace
 from streamer.observe.traces import TRACES_MAX, Tracer
 from streamer.pipeline.stage import Ack, Append
 from streamer.records import AckLevel, Lane, Receipt, Record
@@ -162,7 +162,7 @@ async def test_of_a_batch_the_marks_say_which_records_are_followed(autojump_cloc
     assert site.docs()[0]["offset"] == 42
     assert trace.index == 2
     # Of many callers some are followed.
-    assert len(site.append(batch=100, marks=others).traces) == module.TRACES_AN_APPEND_MAX
+    assert len(site.append(batch=100, marks=others).traces) == MARKS_MAX
 
 
 async def test_an_armed_append_with_a_traceparent_belongs_to_that_trace(

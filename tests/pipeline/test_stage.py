@@ -44,6 +44,16 @@ def test_resolve_all_gives_the_rest() -> None:
     assert len(answered) == 1
 
 
+def test_who_watches_an_ack_is_told_before_the_one_who_waits() -> None:
+    told: list[str] = []
+    ack = Ack(2, lambda _: told.append("answered"))
+    ack.watch(lambda seen: told.append(f"watched {seen.done}"))
+    ack.resolve(0, RECEIPT)
+    assert told == []
+    ack.resolve(1, RECEIPT)
+    assert told == ["watched True", "answered"]
+
+
 async def test_a_group_is_under_way_until_its_last_holder_lets_go(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -41,6 +41,7 @@ from streamer.groups.letters import (
     revive,
 )
 from streamer.groups.ranges import Ranges
+from streamer.observe.trace import Marks, marks_of
 from streamer_plugins.deliver.source import Pieces, records_at
 
 #: Records of one append, and of moves that may be under way before others have to wait.
@@ -286,7 +287,7 @@ class Moves:
         sequence = target.ready[0].sequence
         batch, taken = self._encode(records, ProducerStamp(target.producer, 0, sequence))
         try:
-            await self._append(where, batch)
+            await self._append(where, batch, marks_of(records[:taken]))
         except ProducerUnknown:
             return False
         except OutOfSequence as error:
@@ -314,10 +315,10 @@ class Moves:
             self._touch()
         self._idle.unpark_all()
 
-    async def _append(self, where: Where, batch: Batch) -> None:
+    async def _append(self, where: Where, batch: Batch, marks: Marks) -> None:
         while True:
             try:
-                await self._context.appender.append(*where, batch)
+                await self._context.appender.append(*where, batch, marks)
             except OutcomeUnknown:
                 # The same batch again: if it is there, it is known by its sequence.
                 await trio.sleep(_RETRY_S[1])

@@ -8,10 +8,20 @@ import trio
 import trio.testing
 
 from streamer.wire.frames import Verb
-from tests.plugins.deliver.kit import MOMENT_S, admin, member, opened, produce, tree
-from tests.site import Site
+from tests.plugins.deliver.kit import (
+    MOMENT_S,
+    admin,
+    member,
+    opened,
+    produce,
+    produce_records,
+    tree,
+)
+from tests.site import Site, passing_us
 
 Clock = trio.testing.MockClock
+
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 async def arm(site: Site, stream: str = "s") -> None:
@@ -109,6 +119,26 @@ async def test_an_ordered_group_takes_back_what_is_behind(autojump_clock: Clock)
         outcomes = [each[4] for each in await spans(site, "handling")]
         assert outcomes == ["lost", "ack"]
         assert not site.daemon.tracer.deliveries.holding
+
+
+async def test_it_goes_on_where_the_daemon_moves_the_record(autojump_clock: Clock) -> None:
+    async with opened() as site:
+        one = await member(site, max_deliveries=1)
+        headers = {"traceparent": PARENT.encode()}
+        due_us = passing_us() + 5_000_000
+        await produce_records(site, [[b"x", None, None, headers, due_us]], "s.delayed")
+        lease = await one.one()
+        await one.settle([Verb.NACK, lease.token])
+        await trio.sleep(MOMENT_S)
+        traces = (await admin(site, "traces", id=PARENT[3:35]))["traces"]
+        assert [(each["stream"], each["session"]) for each in traces] == [
+            ("s.delayed", "peer"),
+            ("s", "streamer"),
+            ("s.dead", "streamer"),
+        ]
+        kinds = [each["kind"] for each in traces[1]["spans"]]
+        assert kinds[-2:] == ["delivery", "handling"]
+        assert {each["parent_id"] for each in traces} == {PARENT[36:52]}
 
 
 async def test_without_a_trace_nothing_is_kept(autojump_clock: Clock) -> None:
