@@ -48,6 +48,15 @@ def age(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+def took(seconds: float | None) -> str:
+    """How long something took, to three digits: `-`, `480 us`, `1.25 ms`, `23.4 s`."""
+    if seconds is None:
+        return "-"
+    if seconds < 0.9995e-3:
+        return f"{seconds * 1e6:.3g} us"
+    return f"{seconds * 1e3:.3g} ms" if seconds < 0.9995 else age(max(1.0, seconds))
+
+
 def moment(timestamp_us: int) -> str:
     """A time in microseconds since 1970 as ISO 8601 in UTC; the bare number if it is too far."""
     try:

@@ -71,7 +71,7 @@ def test_parts_without_anything_are_left_out(capsys: pytest.CaptureFixture[str])
 
 def test_a_latency_in_words() -> None:
     found = {"count": 1200, "p50_s": 0.001, "p95_s": 0.01, "p99_s": 1.5, "max_s": 2.0}
-    assert latency(found) == "p50 1 ms, p95 10 ms, p99 1.5 s, p999 -, max 2.0 s (of 1,200)"
+    assert latency(found) == "p50 1 ms, p95 10 ms, p99 1.5 s, p99.9 -, max 2.0 s (of 1,200)"
     assert latency(None) == latency({}) == latency({"count": 0}) == "-"
 
 

@@ -104,8 +104,11 @@ def latency(found: Mapping[str, Any] | None) -> str:
     """A LatencyDoc in a few words."""
     if not found or not found.get("count"):
         return "-"
-    parts = [f"{name} {show.age(found.get(f'{name}_s'))}" for name in ("p50", "p95", "p99", "p999")]
-    return f"{', '.join(parts)}, max {show.age(found.get('max_s'))} (of {found['count']:,})"
+    parts = [
+        f"{name} {show.took(found.get(key))}"
+        for name, key in (("p50", "p50_s"), ("p95", "p95_s"), ("p99", "p99_s"), ("p99.9", "p999_s"))
+    ]
+    return f"{', '.join(parts)}, max {show.took(found.get('max_s'))} (of {found['count']:,})"
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> Told:
