@@ -114,8 +114,8 @@ def test_a_drawn_table_has_units() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (None, "-"), (0.0, "0 us"), (0.000_031, "31 us"), (0.000_9999, "1 ms"), (0.00125, "1.25 ms"),
-        (0.0234, "23.4 ms"), (0.9999, "1.0 s"), (23.42, "23.4 s"),
+        (None, "-"), (0.0, "0 us"), (0.000_031, "31 us"), (0.000_9999, "1 ms"),
+        (0.00125, "1.25 ms"), (0.0234, "23.4 ms"), (0.9999, "1.0 s"), (23.42, "23.4 s"),
     ],
 )  # fmt: skip
 def test_took(seconds: float | None, text: str) -> None:
