@@ -46,8 +46,7 @@ def notice(scene: Scene) -> str:
             "gone": f"no daemon answers at {scene.url}",
             "refused": f"the daemon refuses: {scene.fault}",
         }.get(scene.link, f"the daemon does not answer at {scene.url}")
-        old = figures.span(scene.stale_s)
-        return f"{what}; these numbers are {old} old (stale), trying again"
+        return f"stale for {figures.span(scene.stale_s)}: {what}; trying again"
     health = at(scene.document, "health")
     reasons = at(health, "reasons")
     if isinstance(reasons, list) and reasons:
