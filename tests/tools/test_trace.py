@@ -9,6 +9,8 @@ import pytest
 import trio
 
 import streamer
+from streamer_tools import show
+from streamer_tools.trace import _brief
 
 if TYPE_CHECKING:
     from conftest import ScriptedDaemon, Shell
@@ -223,3 +225,25 @@ def test_the_next_append(daemon: OwnDaemon, shell: Shell) -> None:
     assert process.returncode == 0, errors
     [found] = json.loads(output)
     assert (found["stream"], found["outcome"]) == ("next", "synced")
+
+
+@pytest.mark.parametrize(
+    ("width", "titles"),
+    [
+        (120, ["began", "trace", "record", "outcome", "total", "longest"]),
+        (80, ["began", "trace", "record", "outcome", "total", "longest"]),
+        (40, ["trace", "record", "total"]),
+    ],
+)
+def test_what_a_list_has_room_for(width: int, titles: list[str]) -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    columns = _brief(width)
+    assert [column.title for column in columns] == titles
+    row = doc(1) | {"place": "orders/0@1204", "longest": "default/persist service"}
+    text = StringIO()
+    Console(file=text, width=width).print(show.rich_table(columns, [row]))
+    assert "\u2026" not in text.getvalue()
+    assert f"{7:032x}"[: 32 if width > 80 else 8] in text.getvalue()

@@ -38,6 +38,9 @@ _WAIT_S = 2.0
 _LIMIT = 100
 #: Where standard output is no terminal and COLUMNS is not set.
 _WIDTH = 80
+#: The list has room for whole ids from here on.
+_WIDE = 110
+_ID_CHARS = 8
 #: What a group has to have done before a trace is over.
 _OVER = frozenset({"ack", "term"})
 
@@ -156,13 +159,21 @@ async def _kept(ask: Ask, trace_id: str | None, as_json: bool) -> None:
             await output.show(doc)
     elif docs:
         rows = [doc | {"place": place(doc), "longest": longest(doc)} for doc in docs]
-        show.print_table(COLUMNS, rows, [*COLUMNS[:1], *COLUMNS[2:5]] if _is_narrow() else None)
+        show.print_table(COLUMNS, rows, _brief(_width()))
     else:
         click.echo("no traces are kept", err=True)
 
 
-def _is_narrow() -> bool:
-    return _width() < 110
+def _brief(width: int) -> list[show.Column]:
+    """The columns that there is room for; an id is told by how it begins."""
+    began, trace, *rest = COLUMNS
+    if width >= _WIDE:
+        return [began, trace, *rest]
+    short = attrs.evolve(trace, human=lambda text: str(text)[:_ID_CHARS])
+    if width >= _WIDTH:
+        return [began, short, *rest]
+    record, _, total, _ = rest
+    return [short, record, total]
 
 
 def _width() -> int:
