@@ -148,9 +148,9 @@ class Sampler:
         if len(self._looks) > 1:
             (then, before), (_, after) = self._looks[-2], self._looks[-1]
             rates = _rates(before, after, now - then)
-            p99_s = self._append_p99_s()
-            self._note(rates, p99_s)
-            daemon.sla.tick(self._sample(rates, before, after, p99_s))
+            append = self._append_s()
+            self._note(rates, append or (0.0, 0.0))
+            daemon.sla.tick(self._sample(rates, before, after, append[1] if append else None))
         daemon.events.flush()
         daemon.taps.expire()
         self._name_slow_sessions(now)
@@ -159,17 +159,19 @@ class Sampler:
         """The pipelines of the config."""
         return [each for each in self._daemon.pipelines if each.name != self._own_pipeline]
 
-    def _append_p99_s(self) -> float | None:
-        """Of the appends answered since the last look, in the pipeline that is the slowest; and
-        what waits for longer counts as it is."""
-        worst = []
+    def _append_s(self) -> tuple[float, float] | None:
+        """Median and p99 of the appends answered since the last look, in the pipeline that is the
+        slowest; and what waits for longer counts as it is."""
+        found = []
         for pipeline in self._served():
-            found = self._recent[pipeline].p99_s()
-            if found is not None:
-                worst.append(found)
+            seen = self._recent[pipeline].look(50.0, 99.0)
+            if seen is not None:
+                found.append(tuple(seen))
             if pipeline.oldest_s > _EVERY_S:
-                worst.append(pipeline.oldest_s)
-        return max(worst, default=None)
+                found.append((pipeline.oldest_s, pipeline.oldest_s))
+        if not found:
+            return None
+        return max(p50 for p50, _ in found), max(p99 for _, p99 in found)
 
     def _sample(
         self,
@@ -192,10 +194,10 @@ class Sampler:
             pending=grown["answers"] > 0 or any(each.oldest_s for each in self._served()),
         )
 
-    def _note(self, rates: Mapping[str, float], p99_s: float | None) -> None:
+    def _note(self, rates: Mapping[str, float], append: tuple[float, float]) -> None:
         """Put one second into the history."""
         values = {name: rates.get(name, 0.0) for name in (*_TOTALS, "records_out", "timeouts")}
-        values["append_p99_s"] = p99_s or 0.0
+        values["append_p50_s"], values["append_p99_s"] = append
         values["cpu"] = rates.get("cpu_s", 0.0)
         values["rss_bytes"] = self.process.rss_bytes
         values["lag_records"] = sum(group["lag"] for group in self.groups)

@@ -9,6 +9,8 @@ its histograms: two that take turns.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
+from itertools import accumulate
 from math import ceil
 from typing import Any
 
@@ -22,8 +24,8 @@ class Recent:
         self._latency = latency
         self._mark()
 
-    def p99_s(self) -> float | None:
-        """Of what came since the last look, in seconds; None if nothing came."""
+    def look(self, *percents: float) -> list[float] | None:
+        """The percentiles of what came since the last look, in seconds; None if nothing came."""
         latency = self._latency
         if latency.count == self._count:
             return None
@@ -32,12 +34,14 @@ class Recent:
             new = _less(new, self._before)
         elif latency._before is self._histogram and latency._before.total_count >= self._total:
             new = _plus(new, _less(_counts(latency._before), self._before))
-        found = _p99(new)
-        seconds = None if found is None else self._seconds(found)
+        running = list(accumulate(new))
+        seconds = [self._at(running, percent) for percent in percents] if running[-1] else None
         self._mark()
         return seconds
 
-    def _seconds(self, index: int) -> float:
+    def _at(self, running: list[int], percent: float) -> float:
+        """The smallest value that so many in a hundred are not above."""
+        index = bisect_left(running, max(1, ceil(percent / 100 * running[-1])))
         value: int = self._histogram.get_value_from_index(index)
         return value / 1_000_000
 
@@ -61,14 +65,3 @@ def _less(counts: array[int], before: array[int]) -> array[int]:
 
 def _plus(counts: array[int], others: array[int]) -> array[int]:
     return array("Q", [one + other for one, other in zip(counts, others, strict=True)])
-
-
-def _p99(counts: array[int]) -> int | None:
-    """The index of the smallest value that 99 of 100 are not above."""
-    total = sum(counts)
-    above = total - ceil(0.99 * total)
-    for index in range(len(counts) - 1, -1, -1):
-        above -= counts[index]
-        if above < 0:
-            return index
-    return None
