@@ -197,7 +197,8 @@ class Daemon:
             listeners_nursery.start_soon(streams.scrub)
             await self._write_addresses()
             self.ready = True
-            self.events.emit("serving", f"serving {len(streams.all())} streams")
+            served = [each for each in streams.all() if not each.name.startswith(OWN_PREFIX)]
+            self.events.emit("serving", f"serving, with {len(served)} streams")
             _log.info(
                 "serving",
                 listen=[str(address) for address in self.addresses],

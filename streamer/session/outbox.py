@@ -53,6 +53,8 @@ class Outbox:
         self._acks_max = min(_ACKS_MAX, (frame_bytes - _ENVELOPE_BYTES) // _ACK_BYTES)
         self._taken = taken
         self.bytes = 0
+        #: Of them, what is kept free for answers that are being made.
+        self.reserved = 0
         self._waiting = Wakeup()
         self._room = trio.lowlevel.ParkingLot()
         #: Called when there is room again.
@@ -112,10 +114,12 @@ class Outbox:
         while self.bytes >= self._bytes_max():
             await self._room.park()
         self.bytes += nbytes
+        self.reserved += nbytes
         try:
             yield
         finally:
             self.bytes -= nbytes
+            self.reserved -= nbytes
             self._room.unpark_all()
 
     async def take(self, grant: Callable[[], int | None]) -> list[Frame] | None:

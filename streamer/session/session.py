@@ -162,7 +162,7 @@ class Session:
             "requests": len(self._requests),
             "under_way_bytes": self._charged + self._appends.charged,
             "window_bytes": self._appends.window.granted - self._appends.window.done,
-            "outbox_bytes": self._outbox.bytes,
+            "outbox_bytes": self._outbox.bytes - self._outbox.reserved,
             "bytes_in": self._in_bytes,
             "bytes_out": self._out_bytes,
             "records_in": self._appends.records,

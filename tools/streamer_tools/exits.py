@@ -31,7 +31,7 @@ class Exit(enum.IntEnum):
 
 MEANINGS: dict[Exit, str] = {
     Exit.OK: "done (also when the reader of standard output went away)",
-    Exit.FAILED: "failed: refused, damage was found, or a limit of a check is exceeded;"
+    Exit.FAILED: "failed: refused, nothing or damage was found, or a limit of a check is exceeded;"
     " the reason is on standard error",
     Exit.USAGE: "the command line is wrong",
     Exit.UNAVAILABLE: "no daemon can be reached at the address",
@@ -39,7 +39,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.TEMPORARY: "refused for now (disk full, going down, directory in use): try again later",
     Exit.PROTOCOL: "the other side does not speak our protocol, or broke it",
     Exit.CONFIG: "the configuration is wrong; a line a fault on standard error",
-    Exit.INTERRUPTED: "interrupted by Ctrl-C (consume --group: or by SIGTERM)",
+    Exit.INTERRUPTED: "interrupted by Ctrl-C (top, consume --group: or by SIGTERM)",
 }
 
 
