@@ -41,6 +41,8 @@ _WIDTH = 80
 #: The list has room for whole ids from here on.
 _WIDE = 110
 _ID_CHARS = 8
+#: A daemon that was restarted knows nothing of what was armed.
+_RECONNECT_S = 0.5
 #: What a group has to have done before a trace is over.
 _OVER = frozenset({"ack", "term"})
 
@@ -125,7 +127,7 @@ async def _trace(url: str, wanted: Wanted, trace_id: str | None, as_json: bool) 
     from streamer.client import connect
     from streamer_tools.asking import asked
 
-    async with connect(url, name="streamer trace") as client:
+    async with connect(url, name="streamer trace", reconnect_s=_RECONNECT_S) as client:
 
         async def ask(verb: str, arguments: dict[str, Any]) -> Any:
             return await asked(client, url, verb, arguments)
