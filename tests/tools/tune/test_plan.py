@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from streamer_tools.tune.plan import BudgetTooShort, Plan, make_plan, seconds_that_fit
+from streamer_tools.tune.plan import (
+    CONFIRMATION,
+    BudgetTooShort,
+    Plan,
+    cost_s,
+    make_plan,
+    turns,
+)
 
 
 def test_more_time_is_a_larger_search() -> None:
@@ -32,7 +39,13 @@ def test_each_round_is_twice_as_long_for_half_as_many() -> None:
     assert Plan(32, 2.0).seconds_of(4) == 8.0
 
 
-def test_what_fits() -> None:
-    assert seconds_that_fit(21.0, 10, 1.0) == pytest.approx(1.0)
-    assert seconds_that_fit(5.0, 10, 1.0) < 0
-    assert seconds_that_fit(1e6, 10, 1.0) == 8.0
+def test_time_goes_into_passes_and_then_into_longer_runs() -> None:
+    found = [turns(left_s, 2, 1.0, CONFIRMATION) for left_s in (5, 15, 40, 120, 300, 3000)]
+    assert found[0] is None
+    passes = [each[0] for each in found[1:] if each is not None]
+    assert passes == sorted(passes)
+    assert (passes[0], passes[-1]) == (5, 30)
+    for left_s, each in zip((15, 40, 120, 300, 3000), found[1:], strict=True):
+        assert each is not None
+        assert 2 * each[0] * cost_s(each[1], 1.0) <= left_s + 1e-6
+        assert 0.25 <= each[1] <= 8.0

@@ -9,10 +9,13 @@ really left. A budget that is not enough for the smallest search is refused, wit
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import attrs
 
 from streamer_tools.tune.certainty import PAIRS_MIN
+
+Steps: TypeAlias = tuple[tuple[int, float], ...]
 
 #: What is measured for a second costs so many: a warm-up goes before it.
 COST_SHARE = 1.1
@@ -29,10 +32,12 @@ SECONDS_MIN = 0.25
 _SMALLEST = (2, SECONDS_MIN)
 #: No run is longer: more runs tell more than longer ones.
 SECONDS_MAX = 8.0
-#: Of a confirmation where there is time.
-PASSES_WANTED = 9
-PASSES_MAX = 12
-ABLATION_PASSES = 3
+#: Passes, and how long their runs must be at the least: what is done where there is time for it.
+CONFIRMATION: Steps = ((16, 1.0), (9, 0.5), (PAIRS_MIN + 1, SECONDS_MIN), (PAIRS_MIN, SECONDS_MIN))
+ABLATION: Steps = ((6, 1.0), (4, 0.5), (3, SECONDS_MIN), (2, SECONDS_MIN))
+#: Beyond it time goes into more passes, and beyond those into longer runs.
+_SECONDS_WANTED = 3.0
+_PASSES_MAX = 30
 
 
 class BudgetTooShort(Exception):
@@ -78,7 +83,7 @@ class Plan:
         last_s = self.seconds_of(self.rounds - 1)
         if not self.ablate:
             return total + 2 * PAIRS_MIN * cost_s(last_s, overhead_s)
-        total += (_CHANGES + 2) * (ABLATION_PASSES - 1) * cost_s(last_s / 4, overhead_s)
+        total += (_CHANGES + 2) * 2 * cost_s(last_s / 4, overhead_s)
         return total + 3 * (PAIRS_MIN + 2) * cost_s(last_s / 2, overhead_s)
 
 
@@ -87,9 +92,24 @@ def cost_s(seconds: float, overhead_s: float) -> float:
     return overhead_s + COST_SHARE * seconds
 
 
-def seconds_that_fit(left_s: float, runs: int, overhead_s: float) -> float:
+def turns(left_s: float, count: int, overhead_s: float, steps: Steps) -> tuple[int, float] | None:
+    """How many passes over `count` candidates, and how long their runs; None: there is no time."""
+    for passes, least_s in steps:
+        seconds = _fit(left_s, passes * count, overhead_s)
+        if seconds >= least_s:
+            break
+    else:
+        return None
+    seconds = min(seconds, _SECONDS_WANTED)
+    passes = int(left_s / (count * cost_s(seconds, overhead_s)) + 1e-9)
+    if passes < _PASSES_MAX:
+        return passes, seconds
+    return _PASSES_MAX, min(SECONDS_MAX, _fit(left_s, _PASSES_MAX * count, overhead_s))
+
+
+def _fit(left_s: float, runs: int, overhead_s: float) -> float:
     """How long each of `runs` runs may be; 0 or less where there is no time."""
-    return min(SECONDS_MAX, (left_s / runs - overhead_s) / COST_SHARE)
+    return (left_s / runs - overhead_s) / COST_SHARE
 
 
 def make_plan(left_s: float, overhead_s: float) -> Plan:

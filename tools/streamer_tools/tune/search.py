@@ -25,16 +25,14 @@ from collections.abc import Callable, Sequence
 from streamer_tools.tune import certainty
 from streamer_tools.tune.evidence import Evidence, Finding, Kind, Round, Row
 from streamer_tools.tune.plan import (
-    ABLATION_PASSES,
+    ABLATION,
+    CONFIRMATION,
     COST_SHARE,
-    PASSES_MAX,
-    PASSES_WANTED,
-    SECONDS_MAX,
     SECONDS_MIN,
     Plan,
     cost_s,
     make_plan,
-    seconds_that_fit,
+    turns,
 )
 from streamer_tools.tune.score import Run, Weights, middle, score
 from streamer_tools.tune.space import PRESENT, Candidate, Space
@@ -48,7 +46,6 @@ OUT_OF_TIME = "the budget was used up"
 _FIRST_LOOK_S = 0.5
 #: Of the time that is left after the halving; the rest is the confirmation's.
 _ABLATION_SHARE = 0.45
-_ABLATION_S_MAX = 4.0
 #: Time is kept back for runs that take longer than those before.
 _SLACK = 0.95
 
@@ -107,7 +104,7 @@ class Search:
             evidence.leader = self._halve(evidence.plan)
             if evidence.leader is not None:
                 evidence.reduced = self._ablate(evidence.leader)
-                self._confirm(evidence.leader, evidence.reduced, evidence.plan)
+                self._confirm(evidence.leader, evidence.reduced)
         except KeyboardInterrupt:
             evidence.cut_short = INTERRUPTED
         except _TimeUp:
@@ -176,30 +173,20 @@ class Search:
     def _ablation_round(self, candidates: Sequence[Candidate]) -> Round | None:
         least_s = 3 * (certainty.PAIRS_MIN + 1) * cost_s(2 * SECONDS_MIN, self._overhead_s)
         left_s = min(self._left_s * _ABLATION_SHARE, self._left_s * _SLACK - least_s)
-        for passes in (ABLATION_PASSES, ABLATION_PASSES - 1):
-            seconds = seconds_that_fit(left_s, passes * len(candidates), self._overhead_s)
-            if seconds >= SECONDS_MIN:
-                seconds = min(seconds, _ABLATION_S_MAX)
-                return self._round("ablation", "ablation", candidates, seconds, passes)
+        found = turns(left_s, len(candidates), self._overhead_s, ABLATION)
+        if found is not None:
+            passes, seconds = found
+            return self._round("ablation", "ablation", candidates, seconds, passes)
         self.evidence.notes.append(
             "no time to put settings back one by one: those that make no difference are not left "
             "out; a longer --budget does that"
         )
         return None
 
-    def _confirm(self, leader: Candidate, reduced: Candidate | None, plan: Plan) -> None:
+    def _confirm(self, leader: Candidate, reduced: Candidate | None) -> None:
         candidates = [self._present, leader, *([reduced] if reduced is not None else [])]
-        count = len(candidates)
-        left_s = self._left_s * _SLACK
-        seconds = 0.0
-        for passes in (PASSES_WANTED, certainty.PAIRS_MIN + 1):
-            if seconds < 2 * SECONDS_MIN:
-                seconds = seconds_that_fit(left_s, count * passes, self._overhead_s)
-        seconds = max(seconds, SECONDS_MIN)
-        most = min(SECONDS_MAX, 2 * plan.seconds_of(plan.rounds - 1))
-        seconds = min(seconds, most)
-        fit = int(left_s / (count * cost_s(seconds, self._overhead_s)))
-        passes = max(certainty.PAIRS_MIN, min(PASSES_MAX, fit))
+        found = turns(self._left_s * _SLACK, len(candidates), self._overhead_s, CONFIRMATION)
+        passes, seconds = found or CONFIRMATION[-1]
         self._round("confirmation", "confirmation", candidates, seconds, passes)
 
     # ------------------------------------------------------------------------------- one round
