@@ -76,9 +76,9 @@ def records_of(lease: frames.Lease) -> list[Record]:
 
 def small_segments(monkeypatch: pytest.MonkeyPatch, nbytes: int = 4000) -> None:
     """The daemon's own streams roll at that size; configs do not go as low."""
-    from streamer.daemon import supervisor
+    from streamer.daemon import stream_settings
 
-    monkeypatch.setattr(supervisor, "_OWN_SEGMENT_BYTES", nbytes)
+    monkeypatch.setattr(stream_settings, "_OWN_SEGMENT_BYTES", nbytes)
 
 
 class Member:

@@ -163,9 +163,9 @@ async def test_a_read_that_fails_loses_nothing(autojump_clock: Clock) -> None:
 async def test_retention_keeps_what_waits(
     autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from streamer.daemon import supervisor
+    from streamer.daemon import stream_settings
 
-    monkeypatch.setattr(supervisor, "_OWN_SEGMENT_BYTES", 2000)
+    monkeypatch.setattr(stream_settings, "_OWN_SEGMENT_BYTES", 2000)
     async with opened() as site:
         await put(site, row(b"long", 300.0))
         for number in range(50):

@@ -168,9 +168,9 @@ async def test_a_redrive_waits_for_no_other_streams_moves(autojump_clock: Clock)
 async def test_retention_takes_what_is_dealt_with(
     autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from streamer.daemon import supervisor
+    from streamer.daemon import stream_settings
 
-    monkeypatch.setattr(supervisor, "_OWN_SEGMENT_BYTES", 1000)
+    monkeypatch.setattr(stream_settings, "_OWN_SEGMENT_BYTES", 1000)
     async with opened() as site:
         for first in range(20):
             await bury(site, 10, first=10 * first)
