@@ -85,8 +85,7 @@ class Meter:
     def sent(self, item: Any, now: float) -> None:
         """The stage before offers an item."""
         before = self._before
-        if before is not None:
-            began = item.began_at
+        if before is not None and (began := item.began_at) >= 0:
             before.service.record(now - began, now=now)
             for trace in item.traces:
                 trace.span(before._name, "service", began, now)
