@@ -314,7 +314,19 @@ class _Guard:
         finally:
             self.handshake.cancel()
 
-    def failed(self) -> ConnectionFailed:
+    def failed(self) -> ConnectionFailed | RemoteProtocolError:
+        """What a handshake that failed is to its caller.
+
+        A web server that wants no WebSocket is no daemon. One that has trouble (5xx) may be a
+        proxy whose daemon is being restarted: that is worth another attempt.
+        """
+        if isinstance(self.failure, trio_websocket.ConnectionRejected):
+            status = self.failure.status_code
+            if status < 500:
+                return RemoteProtocolError(
+                    f"a web server that accepts no websocket (HTTP status {status})"
+                )
+            return ConnectionFailed(f"websocket handshake failed: HTTP status {status}")
         why = repr(self.failure) if self.failure is not None else "the connection ended"
         return ConnectionFailed(f"websocket handshake failed: {why}")
 
@@ -338,7 +350,8 @@ async def wrap_websocket(
     It closes the stream if it fails or is cancelled; deadlines are the caller's.
 
     Raises:
-        ConnectionFailed: the peer refused, or ended the connection during the handshake.
+        ConnectionFailed: the peer ended the connection during the handshake, or is in trouble.
+        RemoteProtocolError: it is a web server, and wants no WebSocket.
     """
     guard = _Guard(nursery, stream)
     websocket: trio_websocket.WebSocketConnection | None = None
@@ -424,7 +437,8 @@ async def open_transport(
     """Connect to `address`; `nursery` runs what the connection needs. Deadlines are the caller's.
 
     Raises:
-        ConnectionFailed: nobody answers there, or not as a daemon would.
+        ConnectionFailed: nobody answers there, or the handshake broke off.
+        RemoteProtocolError: a web server answers that wants no WebSocket.
     """
     try:
         if address.scheme == "unix":
@@ -435,6 +449,8 @@ async def open_transport(
         raise ConnectionFailed(f"no daemon answers at {address}: {error}") from error
     if address.scheme == "tcp":
         return RawTransport(tcp, frame_bytes)
-    return await wrap_websocket(
-        nursery, tcp, frame_bytes, host=host_port(address.host, address.port)
-    )
+    host = host_port(address.host, address.port)
+    try:
+        return await wrap_websocket(nursery, tcp, frame_bytes, host=host)
+    except ConnectionFailed as error:
+        raise ConnectionFailed(f"no daemon answers at {address}: {error}") from error

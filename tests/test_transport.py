@@ -15,7 +15,12 @@ import trio.testing
 import trio_websocket
 
 from streamer.addresses import parse
-from streamer.errors import ConnectionFailed, FrameTooLarge, RemoteProtocolError
+from streamer.errors import (
+    ConnectionFailed,
+    FrameTooLarge,
+    RemoteProtocolError,
+    StreamerError,
+)
 from streamer.sockets import SocketStream
 from streamer.transport import (
     RawTransport,
@@ -359,11 +364,18 @@ async def test_a_handshake_that_is_not_answered_is_the_callers_to_end(
                 await two.send_all(b"x")
 
 
-async def test_a_server_that_is_no_websocket_server() -> None:
+@pytest.mark.parametrize(
+    ("status", "error"), [(200, RemoteProtocolError), (403, RemoteProtocolError),
+                          (502, ConnectionFailed)],
+)  # fmt: skip
+async def test_a_server_that_is_no_websocket_server(
+    status: int, error: type[StreamerError]
+) -> None:
+    """A proxy in trouble may have a daemon behind it later; a web server never will be one."""
     one, two = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        await two.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        with pytest.raises(ConnectionFailed, match="handshake"):
+        await two.send_all(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status)
+        with pytest.raises(error, match=f"HTTP status {status}"):
             await wrap_websocket(nursery, one, FRAME_BYTES, host="h")
 
 

@@ -345,13 +345,18 @@ async def connect(
     Raises:
         BadRequest: `url` is no address.
         ConnectionFailed: no daemon answers there.
+        ProtocolError: what answers there is something else.
     """
     try:
         address = parse(url)
     except ValueError as error:
         raise BadRequest(f"{url!r} is no address ({error}): it is {FORMS}") from error
     settings = LinkSettings(
-        name=name, reconnect_s=reconnect_s, idle_s=idle_s, handshake_s=handshake_s
+        name=name,
+        address=str(address),
+        reconnect_s=reconnect_s,
+        idle_s=idle_s,
+        handshake_s=handshake_s,
     )
     dial = partial(_dial, address, settings.frame_bytes)
     async with open_client(dial, settings) as client:

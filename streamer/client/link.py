@@ -54,6 +54,8 @@ class LinkSettings:
 
     #: What the daemon's logs call this client.
     name: str = ""
+    #: What errors call the place where the daemon should be.
+    address: str = "the address"
     #: Longest time without a connection before giving up.
     reconnect_s: float = 60.0
     #: Silence after which a daemon that owes us something is asked for a sign of life, and the
@@ -258,8 +260,10 @@ class Link:
         """Dial and greet.
 
         Raises:
+            ProtocolError: what answers is no daemon.
             StreamerError: nobody answers, or they do not want us.
         """
+        nobody = f"no daemon answers at {self.settings.address}"
         machine = Connection(Role.CLIENT, self.settings.frame_bytes)
         transport: Transport | None = None
         welcome: Frame | None = None
@@ -271,12 +275,19 @@ class Link:
                 await transport.send(machine.send(hello))
                 welcome = machine.receive(await transport.receive())
         except _BROKEN as error:
-            raise ConnectionFailed(f"the connection ended during the greeting: {error}") from error
+            raise ConnectionFailed(
+                f"{nobody}: the connection ended during the greeting: {error}"
+            ) from error
+        except ProtocolError as error:
+            raise type(error)(
+                f"what answers at {self.settings.address} does not speak our protocol:"
+                f" {error.message}"
+            ) from error
         finally:
             if transport is not None and not isinstance(welcome, frames.Welcome):
                 await close_now(transport)
         if welcome is None or transport is None:
-            raise ConnectionFailed(f"no welcome within {self.settings.handshake_s} s")
+            raise ConnectionFailed(f"{nobody}: no welcome within {self.settings.handshake_s:g} s")
         if isinstance(welcome, frames.Failed):
             raise from_code(welcome.code, welcome.message, welcome.detail)
         assert isinstance(welcome, frames.Welcome), "the machine lets nothing else through here"

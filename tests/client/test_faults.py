@@ -157,7 +157,7 @@ async def test_a_daemon_that_does_not_greet(daemon) -> None:
         await trio.sleep_forever()
 
     daemon.dial = dial
-    with pytest.raises(ConnectionFailed, match=r"no welcome within 5\.0 s"):
+    with pytest.raises(ConnectionFailed, match=r"at .*: no welcome within 5 s"):
         async with daemon.connect():
             pass
 
