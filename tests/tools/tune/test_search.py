@@ -83,6 +83,19 @@ def test_settings_of_which_either_does_stay() -> None:
     assert conclude(first).candidate == first.leader
 
 
+def test_where_none_stands_out_those_that_may_do_it_stay() -> None:
+    """Beside much noise, what was no better with than without is left out all the same."""
+    machine = Machine(linger_matters, noise=0.4)
+    searches = [machine.search(300.0, seed=seed).run() for seed in range(12)]
+    unclear = [each for each in searches if each.findings and each.reduced is not None]
+    unclear = [each for each in unclear if not any(found.matters for found in each.findings)]
+    assert unclear
+    for each in unclear:
+        assert each.reduced is not None
+        stay = {name for name, _ in each.reduced.changes}
+        assert stay == {found.knob for found in each.findings if found.loss >= 0.02}
+
+
 def test_noise_alone_proposes_nothing() -> None:
     proposed = 0
     for seed in range(20):

@@ -167,6 +167,10 @@ class Search:
             return None
         self.evidence.findings += _findings(found, leader, variants)
         useless = [each.knob for each in self.evidence.findings if not each.matters]
+        if len(useless) == len(leader.changes):
+            # None stands out by itself: those without which it was worse may do it together.
+            findings = self.evidence.findings
+            useless = [each.knob for each in findings if each.loss < certainty.GAIN_MIN]
         reduced = leader.without(useless, f"{leader.name} reduced")
         return None if reduced.is_present or reduced.changes == leader.changes else reduced
 
