@@ -89,7 +89,7 @@ class Sampler:
         found = {
             name: _sum(stats, counter, self._own_pipeline) for name, counter in _TOTALS.items()
         }
-        found["records_out"] = _sum(stats, "deliver_records") + _sum(stats, "group_delivered")
+        found["records_out"] = _sum(stats, "deliver_records") + _sum(stats, "lease_records")
         found["answers"] = found["errors"] + _sum(stats, "ack_answers", self._own_pipeline)
         found["faults"] = sum(
             counter.value
@@ -200,8 +200,9 @@ class Sampler:
         values["append_p50_s"], values["append_p99_s"] = append
         values["cpu"] = rates.get("cpu_s", 0.0)
         values["rss_bytes"] = self.process.rss_bytes
-        values["lag_records"] = sum(group["lag"] for group in self.groups)
-        values["in_flight"] = sum(group["in_flight"] for group in self.groups)
+        # The rows are a plugin's, who may leave something out.
+        values["lag_records"] = sum(group.get("lag") or 0 for group in self.groups)
+        values["in_flight"] = sum(group.get("in_flight") or 0 for group in self.groups)
         for pipeline in self._served():
             for place, channel in pipeline.channels():
                 share = max(channel.items / channel.items_max, channel.bytes / channel.bytes_max)

@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 from streamer.errors import BadRequest, StreamerError
+from streamer.groups.ranges import size
 from streamer.pipeline.deliver import Joined, Membership, Settled
 from streamer.session.outbox import Outbox, failed
 from streamer.session.service import Service
@@ -45,6 +46,8 @@ class _Port:
         self._service = service
         self._outbox = outbox
         self._over = over
+        # Beside those of each group, which go when their group does.
+        self._leased = service.stats.counter("lease_records", "records handed to members")
 
     @property
     def ready(self) -> bool:
@@ -53,6 +56,7 @@ class _Port:
     def hand(
         self, token: int, partition: int, attempt: int, bounds: list[int], whole: bool, batch: bytes
     ) -> None:
+        self._leased.value += size(bounds)
         self._outbox.put(
             frames.Lease(self.subscription, token, partition, attempt, bounds, whole, batch),
             len(batch) + len(bounds) * _BOUND_BYTES + _ENVELOPE_BYTES,

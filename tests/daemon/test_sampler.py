@@ -53,6 +53,39 @@ async def test_the_daemons_own_records_are_not_counted(autojump_clock: Clock, si
     assert site.daemon.sampler.totals()["records_acked"] == 0
 
 
+async def test_what_went_out_stays_counted_when_its_group_is_deleted(
+    autojump_clock: Clock, site: Site
+) -> None:
+    async with site.client() as client:
+        async with client.producer("s") as producer:
+            await producer.send_batch([b"a"] * 100)
+        for group in ("kept", "deleted"):
+            async with client.consumer("s", group=group) as consumer:
+                async for delivery in consumer:
+                    async with delivery:
+                        break
+        await trio.sleep(20)
+        await client.admin("group_delete", {"stream": "s", "group": "deleted"})
+        await trio.sleep(3)
+        found = await client.admin("overview")
+    assert found["totals"]["records_out"] == 200
+    assert found["rates"]["records_out"] == 0
+
+
+async def test_groups_above_the_bound_of_series_add_up(autojump_clock: Clock, site: Site) -> None:
+    site.daemon.stats._series_per_name_max = 0
+    async with site.client() as client:
+        async with client.producer("s") as producer:
+            await producer.send_batch([b"a"] * 100)
+        for group in ("one", "two"):
+            async with client.consumer("s", group=group) as consumer:
+                async for delivery in consumer:
+                    async with delivery:
+                        break
+    await trio.sleep(1)
+    assert site.count("group_acked", stream="other", group="other") == 200
+
+
 async def test_a_session_that_does_not_read_is_named_once(
     autojump_clock: Clock, site: Site
 ) -> None:

@@ -11,6 +11,7 @@ import trio.testing
 from streamer.errors import NotAllowed, PipelineDown
 from streamer.session.memberships import Memberships
 from streamer.session.outbox import Outbox
+from streamer.stats import Stats
 from streamer.wire import frames
 from streamer.wire.frames import Frame
 from tests.site import open_site
@@ -49,6 +50,7 @@ class Service:
 
     def __init__(self) -> None:
         self.draining = False
+        self.stats = Stats()
         self.joins: list[tuple[Any, Callable[[Any], None]]] = []
         self.deliver = self
 

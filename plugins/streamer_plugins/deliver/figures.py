@@ -35,6 +35,8 @@ class Figures:
             name: self._stats.counter(f"group_{name}", help, **self._labels)
             for name, help in _COUNTS.items()
         }
+        #: What the counters have of it: one that stands for several groups gets what is new.
+        self._known = dict.fromkeys(_COUNTS, 0)
         self.update()
 
     def _gauge(self, name: str, help: str, read: Callable[[], float]) -> None:
@@ -46,7 +48,9 @@ class Figures:
     def update(self) -> None:
         """Take over what the group has counted."""
         for name, counter in self._counters.items():
-            counter.value = getattr(self._pump.group.counts, name)
+            count = getattr(self._pump.group.counts, name)
+            counter.value += count - self._known[name]
+            self._known[name] = count
 
     def forget(self) -> None:
         """The group is gone."""
