@@ -212,6 +212,7 @@ class Daemon:
             self.events.emit("draining", "going down")
             self.events.close()
             self.taps.close()
+            self.tracer.close()
             listeners_nursery.cancel_scope.cancel()
 
     async def _listen(self, sessions: Sessions, nursery: trio.Nursery) -> None:

@@ -31,20 +31,11 @@ _ITEM_BYTES_MAX = 64 * KIB
 _BYTES_A_SECOND = 1 * MIB
 _KEPT_BYTES_MAX = 4 * MIB
 _ID_CHARS_MAX = 100
+_DIRECTIONS = (".in", ".out")
 
-#: What an item looks like: plain values, and under `batch` or `sample` what it holds.
+#: What an item looks like: plain values, and under `_batch` or `_sample` what it holds: a batch as
+#: it is or its bytes, and what gives records with their sizes (see `_keep`).
 Look = Callable[[Any], Iterable[dict[str, Any]]]
-
-
-class Encoded(bytes):
-    """A batch that is bytes already."""
-
-    @property
-    def nbytes(self) -> int:
-        return len(self)
-
-    def to_bytes(self) -> bytes:
-        return self
 
 
 class TapPoint:
@@ -79,13 +70,18 @@ class Tap:
         self._tokens = float(rate)
         self._bytes_left = float(_BYTES_A_SECOND)
         self._at = trio.current_time()
+        #: What it matches, of the points that there are; None if that is not known.
+        self.names: list[str] | None = None
         self._came = trio.lowlevel.ParkingLot()
         self._over = False
 
     def matches(self, name: str) -> bool:
         """Whether the glob means that point, with or without its direction."""
-        bare = name.rpartition(".")[0] or name
-        return any(fnmatchcase(each, self.glob) for each in (name, bare))
+        if fnmatchcase(name, self.glob):
+            return True
+        # A group's point has none, and may have dots.
+        bare, dot, direction = name.rpartition(".")
+        return dot + direction in _DIRECTIONS and fnmatchcase(bare, self.glob)
 
     def offer(self, point: str, item: Any, look: Look) -> None:
         """Take note of an item, if the rate allows."""
@@ -104,19 +100,23 @@ class Tap:
         self._bytes_left = min(_BYTES_A_SECOND, self._bytes_left + passed * _BYTES_A_SECOND)
         return self._tokens >= 1.0
 
+    def _has_bytes(self, nbytes: int) -> bool:
+        if self._bytes_left < nbytes:
+            self._refill()
+        return self._bytes_left >= nbytes
+
     def _keep(self, found: dict[str, Any]) -> None:
         batch = found.pop("_batch", None)
         sample = found.pop("_sample", None)
         found["batch"], found["sample"] = None, []
         found["_nbytes"] = 0
         if self.values and batch is not None:
-            size = batch.nbytes
-            if size <= _ITEM_BYTES_MAX and size <= self._bytes_left:
-                self._bytes_left -= size
+            size = len(batch) if isinstance(batch, bytes) else batch.nbytes
+            if size <= _ITEM_BYTES_MAX and self._has_bytes(size):
                 found["batch"], found["_nbytes"] = batch, size
-        if self.values and sample is not None:
-            found["sample"] = sample()
-            found["_nbytes"] = sum(len(each["value"]) for each in found["sample"])
+        elif self.values and sample is not None and self._has_bytes(1):
+            found["sample"], found["_nbytes"] = sample()
+        self._bytes_left -= found["_nbytes"]
         self._items.append(found)
         self._kept_bytes += found["_nbytes"]
         while len(self._items) > _ITEMS_MAX or self._kept_bytes > _KEPT_BYTES_MAX:
@@ -139,7 +139,8 @@ class Tap:
         for found in items:
             del found["_nbytes"]
             batch = found["batch"]
-            found["batch"] = batch.to_bytes() if batch is not None else None
+            if batch is not None and not isinstance(batch, bytes):
+                found["batch"] = batch.to_bytes()
         return items
 
     def over(self) -> None:
@@ -155,35 +156,40 @@ class Taps:
         self._now_us = now_us
         self._points: dict[tuple[str, ...], TapPoint] = {}
         self._taps: dict[str, Tap] = {}
+        self._closed = False
 
     def point(self, look: Look, *names: str) -> TapPoint:
         """The point of these names, made if need be; taps that match it see it from now on."""
         point = self._points.get(names)
         if point is None:
             point = self._points[names] = TapPoint(names, look)
-            self._connect([point])
+            for tap in self._taps.values():
+                tap.names = None
+                _connect(point, tap)
         return point
 
     def remove(self, *names: str) -> None:
         """A point is gone."""
         self._points.pop(names, None)
+        for tap in self._taps.values():
+            tap.names = None
 
     def names(self) -> list[str]:
         """The names of all points."""
         return sorted(name for names in self._points for name in names)
 
-    def open(self, number: str, glob: str, rate: int, values: bool) -> Tap:
-        """The tap of that id, made if need be.
+    def open(self, id: str, glob: str, rate: int, values: bool) -> Tap:
+        """The tap of that id, made if need be; `glob` is of a length that is cheap to match.
 
         Raises:
             BadRequest: a glob that matches no point, a rate that may not be.
             Refused: there are too many taps.
         """
-        tap = self._taps.get(number)
+        tap = self._taps.get(id)
         if tap is not None and (tap.glob, tap.rate, tap.values) == (glob, rate, values):
             return tap
-        if not 1 <= len(number) <= _ID_CHARS_MAX:
-            raise BadRequest(f"a tap's id has 1 to {_ID_CHARS_MAX} characters, not {len(number)}")
+        if not 1 <= len(id) <= _ID_CHARS_MAX:
+            raise BadRequest(f"a tap's id has 1 to {_ID_CHARS_MAX} characters, not {len(id)}")
         if not 1 <= rate <= RATE_MAX:
             raise BadRequest(f"a rate of {rate} items a second, allowed are 1 to {RATE_MAX}")
         made = Tap(glob, rate, values, self._now_us)
@@ -192,33 +198,45 @@ class Taps:
             raise BadRequest(f"no point matches {glob[:80]!r}, known are {shown}")
         if tap is None and len(self._taps) >= TAPS_MAX:
             raise Refused(f"there are {TAPS_MAX} taps, allowed are no more")
-        self._taps[number] = made
-        self._connect(self._points.values())
+        if self._closed:
+            made.over()
+            return made
+        if tap is not None:
+            self._end([tap])
+        self._taps[id] = made
+        for point in self._points.values():
+            _connect(point, made)
         return made
 
     def matched(self, tap: Tap) -> list[str]:
-        """The points that a tap sees."""
-        return [name for name in self.names() if tap.matches(name)]
+        """The names that a tap's glob means, of points that there are."""
+        if tap.names is None:
+            tap.names = [name for name in self.names() if tap.matches(name)]
+        return tap.names
 
     def expire(self) -> None:
         """End the taps that nobody asks for; called every second or so."""
         oldest = trio.current_time() - IDLE_S
-        left = {name: tap for name, tap in self._taps.items() if tap.asked_at >= oldest}
-        if len(left) < len(self._taps):
-            self._taps = left
-            self._connect(self._points.values())
+        self._end([tap for tap in self._taps.values() if tap.asked_at < oldest])
 
     def close(self) -> None:
         """The daemon goes down: who waits gets an answer."""
-        taps, self._taps = self._taps, {}
-        self._connect(self._points.values())
-        for tap in taps.values():
+        self._closed = True
+        self._end(list(self._taps.values()))
+
+    def _end(self, taps: list[Tap]) -> None:
+        if not taps:
+            return
+        self._taps = {id: tap for id, tap in self._taps.items() if tap not in taps}
+        for point in self._points.values():
+            if point.taps:
+                point.taps = tuple(each for each in point.taps if each[0] not in taps)
+        for tap in taps:
             tap.over()
 
-    def _connect(self, points: Iterable[TapPoint]) -> None:
-        for point in points:
-            point.taps = tuple(
-                (tap, next(name for name in point.names if tap.matches(name)))
-                for tap in self._taps.values()
-                if any(map(tap.matches, point.names))
-            )
+
+def _connect(point: TapPoint, tap: Tap) -> None:
+    """Have a tap see a point, if it means it: under the first of its names that it means."""
+    name = next(filter(tap.matches, point.names), None)
+    if name is not None:
+        point.taps += ((tap, name),)

@@ -129,6 +129,7 @@ class Tracer:
         self._ring: OrderedDict[Trace, None] = OrderedDict()
         self._seq = 0
         self._news = trio.lowlevel.ParkingLot()
+        self._closed = False
         self._begun = stats.counter("traces", "appends that are traced")
         self._skipped = stats.counter(
             "traces_skipped", "appends not traced, as there are too many a second"
@@ -309,5 +310,12 @@ class Tracer:
     async def wait(self, after: int, timeout_s: float, *, trace_id: str = "") -> None:
         """Wait until there is something after that number, at most so long."""
         with trio.move_on_after(timeout_s):
-            while not self.docs(trace_id=trace_id, after=after, limit=1)["traces"]:
+            while not (
+                self._closed or self.docs(trace_id=trace_id, after=after, limit=1)["traces"]
+            ):
                 await self._news.park()
+
+    def close(self) -> None:
+        """The daemon goes down: nobody waits any more."""
+        self._closed = True
+        self._news.unpark_all()

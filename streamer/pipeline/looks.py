@@ -1,22 +1,26 @@
 """What flows through a pipeline, as a tap shows it: plain values, and nothing decoded.
 
-`_batch` is the encoded batch, if there is one; `_sample` gives records that are not encoded yet.
-Both are looked at only by taps that want values.
+`_batch` is the encoded batch, if there is one; `_sample` gives records that are not encoded yet,
+cut short, and the bytes that these take. Both are looked at only by taps that want values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from streamer.batch import Batch
 from streamer.pipeline.stage import Append, Commit, Group, Proposal
 from streamer.records import Lane, Record
 
+Sample = Callable[[], tuple[list[dict[str, Any]], int]]
 #: Of the records that a tap shows.
 _RECORDS_MAX = 10
 _VALUE_BYTES_MAX = 1024
+_HEADERS_MAX = 16
+_HEADER_CHARS_MAX = 200
 
 
 def look(item: Any) -> Iterable[dict[str, Any]]:
@@ -36,7 +40,7 @@ def row(
     lane: str | None = None,
     reason: str | None = None,
     batch: Batch | None = None,
-    sample: Callable[[], list[dict[str, Any]]] | None = None,
+    sample: Sample | None = None,
 ) -> dict[str, Any]:
     """A row of a tap; see the module."""
     return {
@@ -106,17 +110,24 @@ def _commit(commit: Commit) -> dict[str, Any]:
     return found
 
 
-def _sampled(appends: Sequence[Append]) -> list[dict[str, Any]]:
+def _sampled(appends: Sequence[Append]) -> tuple[list[dict[str, Any]], int]:
     records = (record for append in appends for record in append.records)
-    return [_shown(record) for record, _ in zip(records, range(_RECORDS_MAX), strict=False)]
+    shown = [_shown(record) for record in islice(records, _RECORDS_MAX)]
+    return shown, sum(map(_nbytes, shown))
 
 
 def _shown(record: Record) -> dict[str, Any]:
+    headers = islice((record.headers or {}).items(), _HEADERS_MAX)
     return {
-        "key": record.key,
+        "key": None if record.key is None else record.key[:_VALUE_BYTES_MAX],
         "value": record.value[:_VALUE_BYTES_MAX],
-        "headers": dict(record.headers or {}),
+        "headers": {name[:_HEADER_CHARS_MAX]: value[:_VALUE_BYTES_MAX] for name, value in headers},
     }
+
+
+def _nbytes(shown: dict[str, Any]) -> int:
+    headers = sum(len(name) + len(value) for name, value in shown["headers"].items())
+    return len(shown["key"] or b"") + len(shown["value"]) + headers
 
 
 _LOOKS: dict[type, Callable[[Any], dict[str, Any]]] = {

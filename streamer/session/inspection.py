@@ -17,6 +17,8 @@ Args = dict[str, Any]
 
 WAIT_MS_MAX = 10_000
 _TRACES_MAX = 100
+#: To make one ready takes the square of its length at the worst: eight seconds for 20 KB.
+_GLOB_CHARS_MAX = 500
 
 
 class Inspected(Protocol):
@@ -67,8 +69,9 @@ async def events(inspected: Inspected, args: Args) -> Any:
 
 async def tap(inspected: Inspected, args: Args) -> Any:
     taps = inspected.taps
-    opened = taps.open(args["id"], args["glob"], args["rate"], args["values"])
-    items = await opened.take(_wait_s(args))
+    wait_s = _wait_s(args)
+    opened = taps.open(args["id"], _glob(args, "glob"), args["rate"], args["values"])
+    items = await opened.take(wait_s)
     return {
         "points": taps.matched(opened),
         "seen": opened.seen,
@@ -78,11 +81,11 @@ async def tap(inspected: Inspected, args: Args) -> Any:
 
 
 async def trace_next(inspected: Inspected, args: Args) -> Any:
-    count = _bounded(args, "count", 0, ARM_COUNT_MAX)
+    count, stream = _bounded(args, "count", 0, ARM_COUNT_MAX), _glob(args, "stream")
     if not count:
-        inspected.tracer.disarm(args["stream"])
+        inspected.tracer.disarm(stream)
         return {"armed": 0}
-    return {"armed": inspected.tracer.arm(args["stream"], count)}
+    return {"armed": inspected.tracer.arm(stream, count)}
 
 
 async def traces(inspected: Inspected, args: Args) -> Any:
@@ -92,6 +95,15 @@ async def traces(inspected: Inspected, args: Args) -> Any:
     if limit:
         await tracer.wait(after, wait_s, trace_id=args["id"])
     return tracer.docs(trace_id=args["id"], after=after, limit=limit)
+
+
+def _glob(args: Args, name: str) -> str:
+    glob: str = args[name]
+    if len(glob) > _GLOB_CHARS_MAX:
+        raise BadRequest(
+            f"argument {name} has {len(glob)} characters, allowed are {_GLOB_CHARS_MAX}"
+        )
+    return glob
 
 
 def _wait_s(args: Args) -> float:

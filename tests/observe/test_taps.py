@@ -10,13 +10,13 @@ import trio
 import trio.testing
 
 from streamer.errors import BadRequest, Refused
-from streamer.observe.taps import IDLE_S, TAPS_MAX, Encoded, TapPoint, Taps
+from streamer.observe.taps import IDLE_S, TAPS_MAX, TapPoint, Taps
 
 Clock = trio.testing.MockClock
 
 
 def look(item: Any) -> Iterable[dict[str, Any]]:
-    return [{"item": item, "_batch": item if isinstance(item, Encoded) else None, "_sample": None}]
+    return [{"item": item, "_batch": item if isinstance(item, bytes) else None, "_sample": None}]
 
 
 class Bench:
@@ -94,16 +94,26 @@ async def test_values_are_bounded_by_item_and_by_second(
     autojump_clock: Clock, bench: Bench
 ) -> None:
     tap = bench.taps.open("a", "p/ingest.in", 1000, True)
-    bench.first.saw(Encoded(bytes(70_000)))
-    bench.first.saw(Encoded(b"small"))
+    bench.first.saw(bytes(70_000))
+    bench.first.saw(b"small")
     large, small = await tap.take(0)
     assert large["batch"] is None
     assert small["batch"] == b"small"
     for _ in range(100):
-        bench.first.saw(Encoded(bytes(60_000)))
+        bench.first.saw(bytes(60_000))
     items = await tap.take(0)
     assert len(items) == 100
     assert sum(each["batch"] is not None for each in items) == (1024 * 1024 - 5) // 60_000
+
+
+async def test_values_go_on_where_the_rate_is_never_reached(
+    autojump_clock: Clock, bench: Bench
+) -> None:
+    tap = bench.taps.open("a", "p/ingest.in", 1000, True)
+    for _ in range(60):
+        bench.first.saw(bytes(60_000))
+        await trio.sleep(1)
+    assert all(each["batch"] is not None for each in await tap.take(0))
 
 
 async def test_what_nobody_takes_is_bounded(autojump_clock: Clock, bench: Bench) -> None:
@@ -173,6 +183,27 @@ async def test_points_that_come_and_go(autojump_clock: Clock, bench: Bench) -> N
     assert "deliver/s/g" not in bench.taps.names()
 
 
+async def test_a_groups_point_has_no_direction(autojump_clock: Clock, bench: Bench) -> None:
+    bench.taps.point(look, "deliver/orders.eu/g")
+    with pytest.raises(BadRequest, match="no point matches"):
+        bench.taps.open("a", "deliver/orders", 10, False)
+    assert bench.taps.open("a", "deliver/orders.eu/*", 10, False)
+
+
+async def test_one_that_is_replaced_is_waited_for_no_longer(
+    autojump_clock: Clock, bench: Bench
+) -> None:
+    first = bench.taps.open("a", "p/ingest.in", 10, False)
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first.take, 10)
+        await trio.testing.wait_all_tasks_blocked()
+        second = bench.taps.open("a", "p/propose.in", 10, False)
+    assert trio.current_time() == began
+    assert bench.first.taps == ()
+    assert [tap for tap, _ in bench.second.taps] == [second]
+
+
 async def test_nobody_waits_for_a_daemon_that_goes_down(
     autojump_clock: Clock, bench: Bench
 ) -> None:
@@ -184,6 +215,9 @@ async def test_nobody_waits_for_a_daemon_that_goes_down(
         bench.taps.close()
     assert trio.current_time() == pytest.approx(began, abs=0.01)
     assert bench.first.taps == ()
+    # Nor one who comes too late.
+    assert await bench.taps.open("b", "*", 10, False).take(10) == []
+    assert trio.current_time() == pytest.approx(began, abs=0.01)
 
 
 def test_a_point_without_taps_costs_an_empty_tuple() -> None:

@@ -25,6 +25,8 @@ _WRONG: list[tuple[str, dict[str, Any], str]] = [
         "argument count is 1001, allowed are 0 to 1000",
     ),
     ("tap", {"id": "a", "glob": "none/*"}, "no point matches 'none/*', known are default/ack.in"),
+    ("tap", {"id": "a", "glob": "[!" * 300}, "argument glob has 600 characters, allowed are 500"),
+    ("trace_next", {"stream": "*" * 501}, "argument stream has 501 characters, allowed are 500"),
     ("session", {"session": 4711}, "there is no session 4711"),
     ("session", {}, "session: argument session must be an integer"),
     ("overview", {"colour": "red"}, "overview: takes [], not ['colour']"),
@@ -177,17 +179,20 @@ async def test_dead_letters_and_redeliveries_are_events(autojump_clock: Clock, s
     assert counts["dead_letter"] == 2
 
 
-async def test_waiting_for_an_event_does_not_hold_up_the_drain(autojump_clock: Clock) -> None:
+async def test_waiting_does_not_hold_up_the_drain(autojump_clock: Clock) -> None:
     async with open_site() as site:
         peer = await site.peer()
         at = (await peer.admin("events"))["next"]
         await peer.send(frames.Admin(77, "events", {"after": at, "wait_ms": 10_000}))
         await peer.send(frames.Admin(78, "tap", {"id": "a", "glob": "*", "wait_ms": 10_000}))
+        await peer.send(frames.Admin(79, "traces", {"wait_ms": 10_000}))
         await trio.testing.wait_all_tasks_blocked()
         began = trio.current_time()
         site.daemon.stop()
+        # This one comes when the others have been let go.
+        await peer.send(frames.Admin(80, "tap", {"id": "b", "glob": "*", "wait_ms": 10_000}))
         answers = [frame for frame in await peer.ended() if isinstance(frame, frames.Reply)]
-        assert sorted(each.request for each in answers) == [77, 78]
+        assert sorted(each.request for each in answers) == [77, 78, 79, 80]
         assert trio.current_time() - began < 1
 
 
@@ -210,6 +215,20 @@ async def test_a_tap_sees_what_passes(autojump_clock: Clock, site: Site) -> None
     single = [item for item in found["items"] if item["records"] == 1]
     assert single[0]["sample"] == [{"key": b"k", "value": b"three", "headers": {}}]
     assert values_of(single[3]["batch"]) == [b"three"]
+
+
+async def test_a_tap_cuts_what_records_hold(autojump_clock: Clock, site: Site) -> None:
+    peer = await site.peer()
+    asked = {"id": "a", "glob": "default/ingest.in", "values": True}
+    await peer.admin("tap", **asked)
+    headers = {f"{number:03}{'n' * 300}": bytes(2000) for number in range(20)}
+    await peer.send(peer.records([[bytes(5000), bytes(6000), None, headers]] * 12, "s"))
+    await peer.receive()
+    (item,) = (await peer.admin("tap", **asked))["items"]
+    assert (item["records"], len(item["sample"])) == (12, 10)
+    shown = item["sample"][0]
+    assert (len(shown["value"]), len(shown["key"])) == (1024, 1024)
+    assert [(len(name), len(data)) for name, data in shown["headers"].items()] == [(200, 1024)] * 16
 
 
 async def test_a_tap_sees_what_is_handed_to_a_group(autojump_clock: Clock, site: Site) -> None:

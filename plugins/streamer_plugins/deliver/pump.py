@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from heapq import heappop, heappush
+from typing import Any
 
 import trio
 
@@ -24,7 +25,6 @@ from streamer import (
 from streamer.groups.group import Group, Member
 from streamer.groups.ledger import NEWS_MAX, Lease, Ledger
 from streamer.groups.ranges import size
-from streamer.observe.taps import Encoded
 from streamer_plugins.deliver.source import Piece, Source
 
 #: After a partition could not be read, it is left alone for so long.
@@ -69,7 +69,7 @@ class Pump:
         self._changed = changed
         self._timed = timed
         self._point_name = f"deliver/{group.stream}/{group.name}"
-        self._point = context.taps.point(lambda row: [row], self._point_name)
+        self._point = context.taps.point(_look, self._point_name)
         self._sources = [Source(each, self._limits) for each in stream.partitions]
         self._turn = 0
         self._work = trio.Event()
@@ -263,7 +263,7 @@ class Pump:
             self._timed[ledger] = self
             self._count(lease.count, choice.failures)
             if self._point.taps:
-                self._show(ledger.number, choice.bounds, choice.failures, lease.count, batch)
+                self._point.saw((self.group.stream, lease, batch))
             self.ports[member.number].hand(
                 lease.token, ledger.number, choice.failures + 1, choice.bounds, whole, batch
             )
@@ -297,24 +297,6 @@ class Pump:
             failures + 1,
             bounds,
             member.name or member.peer,
-        )
-
-    def _show(
-        self, partition: int, bounds: list[int], failures: int, records: int, batch: bytes
-    ) -> None:
-        self._point.saw(
-            {
-                "kind": "lease",
-                "stream": self.group.stream,
-                "partition": partition,
-                "offset": bounds[0],
-                "records": records,
-                "bytes": len(batch),
-                "lane": None,
-                "reason": f"attempt {failures + 1}" if failures else None,
-                "_batch": Encoded(batch),
-                "_sample": None,
-            }
         )
 
     def _render(self, piece: Piece, bounds: list[int]) -> tuple[bytes, bool]:
@@ -352,3 +334,22 @@ class Pump:
 def _is_shared_out(piece: Piece, members: list[Member]) -> bool:
     """Whether a batch will go out in parts."""
     return len(members) > 1 or 2 * members[0].room < piece.header.count
+
+
+def _look(handed: tuple[str, Lease, bytes]) -> list[dict[str, Any]]:
+    """A lease as a tap shows it, made only where the tap takes it; see `streamer.observe.taps`."""
+    stream, lease, batch = handed
+    return [
+        {
+            "kind": "lease",
+            "stream": stream,
+            "partition": lease.ledger.number,
+            "offset": lease.bounds[0],
+            "records": lease.count,
+            "bytes": len(batch),
+            "lane": None,
+            "reason": f"attempt {lease.failures + 1}" if lease.failures else None,
+            "_batch": batch,
+            "_sample": None,
+        }
+    ]
