@@ -117,7 +117,7 @@ def test_where_nothing_is_better_it_ends_early() -> None:
     machine.space = type(machine.space)(machine.space.knobs[3:])
     evidence = machine.search().run()
     assert evidence.round_of("confirmation") is None
-    assert "no candidate did better" in conclude(evidence).reason
+    assert "no candidate came near" in conclude(evidence).reason
 
 
 def test_the_weights_decide() -> None:

@@ -98,7 +98,7 @@ def _facts(evidence: Evidence, present: Row, pick: Row, found: list[float]) -> d
 def _why_not_confirmed(evidence: Evidence) -> str:
     if evidence.cut_short:
         return f"{evidence.cut_short} before anything was confirmed"
-    return "no candidate did better than the present configuration in the last round"
+    return "no candidate came near the present configuration in the last round"
 
 
 def _why_not(evidence: Evidence, pick: Row, found: list[float]) -> str:

@@ -46,6 +46,8 @@ OUT_OF_TIME = "the budget was used up"
 _FIRST_LOOK_S = 0.5
 #: Of the time that is left after the halving; the rest is the confirmation's.
 _ABLATION_SHARE = 0.45
+#: A leader below it is not confirmed: noise does not hide so much.
+_HOPELESS = 0.8
 #: Time is kept back for runs that take longer than those before.
 _SLACK = 0.95
 
@@ -122,7 +124,7 @@ class Search:
             raise PresentFails(run.fault or "nothing was acked")
 
     def _halve(self, plan: Plan) -> Candidate | None:
-        """The candidate that is left; None if none was better than the present configuration."""
+        """The candidate that is left; None if it is far behind the present configuration."""
         left = self.evidence.space.sample(plan.candidates, self._rng)
         self.evidence.candidates += left
         if not left:
@@ -140,10 +142,9 @@ class Search:
             rows = [row for row in found.rows if row.kept and not row.candidate.is_present]
             left = [row.candidate for row in rows]
             leader_row = rows[0] if rows else None
-            present = found.row(self._present)
             if len(left) <= 1:
                 break
-        if leader_row is None or leader_row.score <= present.score:
+        if leader_row is None or leader_row.score < _HOPELESS:
             return None
         return leader_row.candidate
 
