@@ -23,7 +23,7 @@ from streamer.client.link import LinkSettings
 from streamer.config_load import structure_config
 from streamer.daemon.supervisor import Daemon, World
 from streamer.limits import BatchLimits, WireLimits
-from streamer.pipeline.disk import InlineDisk
+from streamer.pipeline.disk import Disk, InlineDisk
 from streamer.pipeline.registry import Registry
 from streamer.records import ProducerStamp
 from streamer.session.service import Budget
@@ -289,6 +289,7 @@ async def open_site(
     registry: Registry | None = None,
     network: MemoryNetwork | None = None,
     now_us: Callable[[], int] = lambda: NOW_US,
+    make_looker: Callable[[], Disk] = InlineDisk,
 ) -> AsyncGenerator[Site, None]:
     """Run a daemon for the block; `tree` is its configuration as TOML gives it, and `now_us` its
     wall clock."""
@@ -301,6 +302,7 @@ async def open_site(
         files=files,
         open_disk=inline_disk,
         make_readers=lambda _: InlineDisk(),
+        make_looker=make_looker,
         now_us=now_us,
         open_listeners=network.open_listeners,
     )

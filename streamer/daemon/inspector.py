@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import time
 from functools import partial
+from heapq import nlargest
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -21,6 +23,7 @@ from streamer.names import OWN_PREFIX
 from streamer.observe.events import Events
 from streamer.observe.taps import Taps
 from streamer.observe.traces import Tracer
+from streamer.pipeline.disk import Disk
 from streamer.pipeline.runner import Pipeline
 from streamer.pipeline.streams import Stream
 from streamer.storage.files import Files
@@ -39,11 +42,15 @@ _PROBE_BYTES = 4096
 class Inspector:
     """See `streamer.session.inspection.Inspected`."""
 
-    def __init__(self, daemon: Daemon, events: Events, taps: Taps, tracer: Tracer) -> None:
+    def __init__(
+        self, daemon: Daemon, events: Events, taps: Taps, tracer: Tracer, disk: Disk
+    ) -> None:
+        """`disk` runs probes, one at a time."""
         self.events = events
         self.taps = taps
         self.tracer = tracer
         self._daemon = daemon
+        self._disk = disk
         self._made: dict[str, Any] = {}
         self._made_at = float("-inf")
 
@@ -116,14 +123,14 @@ class Inspector:
         }
 
     def _sessions_shown(self) -> dict[str, Any]:
-        found = self.sessions()
-        found.sort(key=lambda each: (each["under_way_bytes"], each["bytes_in"]), reverse=True)
-        for each in found[:_SESSIONS_SHOWN]:
-            each["subscribed"], each["member_of"] = [], []
+        sessions = self._daemon.sessions
+        found = [] if sessions is None else sessions.all()
+        # Only those are described: there may be ten thousand.
+        busiest = nlargest(_SESSIONS_SHOWN, found, key=attrgetter("under_way_bytes", "bytes_in"))
         return {
             "count": len(found),
             "max": self._daemon.config.session.sessions,
-            "shown": found[:_SESSIONS_SHOWN],
+            "shown": [{**each.view(), "subscribed": [], "member_of": []} for each in busiest],
         }
 
     # ------------------------------------------------------------------------------ the others
@@ -150,7 +157,7 @@ class Inspector:
         daemon = self._daemon
         path = f"{daemon.data_path}/probe.tmp"
         try:
-            times = await daemon.read_disk(partial(_probe, daemon.files, path))
+            times = await self._disk.run(partial(_probe, daemon.files, path))
         except OSError as error:
             raise StreamerError(f"{path}: {error.strerror or error}") from error
         return {"fsync_s": times, "time_us": daemon.now_us()}

@@ -21,6 +21,7 @@ from streamer.errors import StreamerError
 from streamer.observe.history import History
 from streamer.observe.recent import Recent
 from streamer.observe.sla import ASKERS_CODES, Sample
+from streamer.pipeline.disk import Disk
 from streamer.pipeline.runner import Pipeline
 from streamer.stats import Counter, Stats
 
@@ -67,7 +68,8 @@ class Process:
 class Sampler:
     """Made by the daemon; `run` is its task."""
 
-    def __init__(self, daemon: Daemon, own_pipeline: str) -> None:
+    def __init__(self, daemon: Daemon, own_pipeline: str, disk: Disk) -> None:
+        """`disk` is where the system is asked."""
         self.history = History()
         self.process = Process()
         self.seconds = 0
@@ -77,6 +79,7 @@ class Sampler:
         self.groups: list[dict[str, Any]] = []
         self._daemon = daemon
         self._own_pipeline = own_pipeline
+        self._disk = disk
         self._looks: deque[tuple[float, dict[str, float]]] = deque(maxlen=RATE_S + 1)
         self._slow_since: dict[int, float] = {}
         self._recent: dict[Pipeline, Recent] = {}
@@ -223,7 +226,7 @@ class Sampler:
 
     async def _keep_process(self) -> None:
         while True:
-            self.process = await self._daemon.read_disk(self._read_process)
+            self.process = await self._disk.run(self._read_process)
             await trio.sleep(_SLOW_EVERY_S)
 
     def _read_process(self) -> Process:

@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 import structlog
@@ -49,7 +49,7 @@ from streamer.observe.traces import Tracer
 from streamer.pipeline.appender import Appender
 from streamer.pipeline.deliver import DeliverContext, Deliverer
 from streamer.pipeline.delivering import Delivering
-from streamer.pipeline.disk import Disk, PooledDisk, open_disk
+from streamer.pipeline.disk import Disk, PooledDisk, make_looker, open_disk
 from streamer.pipeline.partition import TailCache
 from streamer.pipeline.registry import Registry
 from streamer.pipeline.runner import DiskOpener, Pipeline, PipelineState
@@ -70,7 +70,6 @@ _TAIL_CACHE_BYTES = 16 * 1024 * 1024
 _OWN_PIPELINE = "streamer"
 
 _log = structlog.get_logger("streamer.daemon")
-T = TypeVar("T")
 
 
 def wall_clock_us() -> int:
@@ -86,6 +85,8 @@ class World:
     open_disk: DiskOpener = open_disk
     #: Given how many threads may read at once.
     make_readers: Callable[[int], Disk] = PooledDisk
+    #: For one who looks at the disk itself: nobody waits for it where that hangs.
+    make_looker: Callable[[], Disk] = make_looker
     now_us: Callable[[], int] = wall_clock_us
     open_listeners: Callable[[Address], Awaitable[Sequence[Listener]]] = open_listeners
     rng: random.Random = attrs.Factory(random.Random)
@@ -123,10 +124,11 @@ class Daemon:
         )
         self.sla = Sla(config.sla, trio.current_time)
         sla_metrics(self.stats, self.sla)
-        self.sampler = Sampler(self, _OWN_PIPELINE)
+        self.sampler = Sampler(self, _OWN_PIPELINE, self._world.make_looker())
         register_gauges(self)
-        self.inspector = Inspector(self, self.events, self.taps, self.tracer)
-        self._readers: Disk | None = None
+        self.inspector = Inspector(
+            self, self.events, self.taps, self.tracer, self._world.make_looker()
+        )
         self._stop = trio.Event()
         self._done = False
 
@@ -272,7 +274,7 @@ class Daemon:
     @asynccontextmanager
     async def _opened_streams(self) -> AsyncGenerator[Streams, None]:
         world, config = self._world, self.config
-        readers = self._readers = world.make_readers(config.daemon.read_threads)
+        readers = world.make_readers(config.daemon.read_threads)
         directory = await readers.run(partial(DataDirectory.open, world.files, self.data_path))
         try:
             streams = Streams(
@@ -340,17 +342,15 @@ class Daemon:
         return self._registry.get_deliver(config.stage).factory(config.settings, context)
 
     def _pipeline_of(self, stream: str) -> Pipeline:
+        name = self.pipeline_name(stream)
         for pipeline in self.pipelines:
-            if pipeline.serves(stream):
+            if pipeline.name == name:
                 return pipeline
         raise NotAllowed(f"no pipeline serves a stream of the name {stream!r}")
 
     def _serves(self, pipeline: str, stream: str) -> bool:
         """Whether that pipeline is the one: the first that matches serves a stream."""
-        if stream.startswith(OWN_PREFIX):
-            return pipeline == _OWN_PIPELINE
-        found = self.config.pipeline_of(stream)
-        return found is not None and found.name == pipeline
+        return self.pipeline_name(stream) == pipeline
 
     def _make_service(self, streams: Streams) -> Service:
         session = self.config.session
@@ -422,15 +422,10 @@ class Daemon:
 
     def pipeline_name(self, stream: str) -> str:
         """The name of the pipeline that serves a stream; empty if none does."""
-        try:
-            return self._pipeline_of(stream).name
-        except NotAllowed:
-            return ""
-
-    async def read_disk(self, job: Callable[[], T]) -> T:
-        """Run `job` in a reader's thread."""
-        assert self._readers is not None, "asked before the data directory is open"
-        return await self._readers.run(job)
+        if stream.startswith(OWN_PREFIX):
+            return _OWN_PIPELINE
+        found = self.config.pipeline_of(stream)
+        return "" if found is None else found.name
 
 
 def _replace_or_remove(files: Files, path: str, data: bytes) -> None:

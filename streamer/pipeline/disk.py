@@ -3,7 +3,8 @@
 `trio.to_thread.run_sync` costs about 150 us a call on our machines (a thread start or lock
 handover, the run-sync queue, the GIL), as much as the fsync it is there for; a thread that
 blocks in `recv` and answers with one byte costs about 60. Rules: one job at a time and in order,
-a job is never abandoned, and a cancelled caller still waits for its job to end.
+a job is never abandoned, and a cancelled caller still waits for its job to end. Who only looks at
+the disk itself may leave a job behind: nothing depends on it, and a disk that hangs is to be left.
 
 Everything that touches the disk takes a `Disk`, so a simulation can run jobs inline.
 """
@@ -43,11 +44,20 @@ class InlineDisk:
 class PooledDisk:
     """Runs jobs in trio's thread pool, several at once: for reads, whose order is free."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, *, abandon: bool = False) -> None:
+        """With `abandon` a cancelled caller leaves its job behind, which still takes its thread."""
         self._limiter = trio.CapacityLimiter(threads)
+        self._abandon = abandon
 
     async def run(self, job: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(job, limiter=self._limiter)
+        return await trio.to_thread.run_sync(
+            job, limiter=self._limiter, abandon_on_cancel=self._abandon
+        )
+
+
+def make_looker() -> PooledDisk:
+    """One thread for who looks at the disk itself, and does not wait for it when he goes."""
+    return PooledDisk(1, abandon=True)
 
 
 class ThreadDisk:

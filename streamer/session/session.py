@@ -83,7 +83,7 @@ class Session:
         self._settled = trio.lowlevel.ParkingLot()
         self._began_at = self._heard_at = trio.current_time()
         #: Its own bytes, beside the counters of all.
-        self._in_bytes = self._out_bytes = 0
+        self.bytes_in = self._out_bytes = 0
         self._log = structlog.get_logger("streamer.session").bind(peer=peer)
         self._bytes_in = service.stats.counter("session_bytes_in", "bytes of frames received")
         self._bytes_out = service.stats.counter("session_bytes_out", "bytes of frames sent")
@@ -145,6 +145,11 @@ class Session:
         )
 
     @property
+    def under_way_bytes(self) -> int:
+        """What its requests that are not answered have charged the budget with."""
+        return self._charged + self._appends.charged
+
+    @property
     def slow(self) -> bool:
         """Whether its peer takes less than there is for it."""
         return not self._outbox.has_room
@@ -160,10 +165,10 @@ class Session:
             "age_s": round(now - self._began_at, 3),
             "heard_s": round(now - self._heard_at, 3),
             "requests": len(self._requests),
-            "under_way_bytes": self._charged + self._appends.charged,
+            "under_way_bytes": self.under_way_bytes,
             "window_bytes": self._appends.window.granted - self._appends.window.done,
             "outbox_bytes": self._outbox.bytes - self._outbox.reserved,
-            "bytes_in": self._in_bytes,
+            "bytes_in": self.bytes_in,
             "bytes_out": self._out_bytes,
             "records_in": self._appends.records,
             "subscriptions": len(self._subscriptions),
@@ -250,7 +255,7 @@ class Session:
     def _handle(self, data: bytes) -> None:
         self._frames_in.value += 1
         self._bytes_in.value += len(data)
-        self._in_bytes += len(data)
+        self.bytes_in += len(data)
         frame = self._connection.receive(data)
         handler = _HANDLERS.get(type(frame))
         assert handler is not None, f"the machine let a {type(frame).__name__} through"

@@ -32,6 +32,7 @@ async def test_readers_get_the_threads_of_the_configuration(
         files=MemoryFiles(),
         open_disk=inline_disk,
         make_readers=make,
+        make_looker=InlineDisk,
         open_listeners=network.open_listeners,
     )
     running = Daemon(structure_config(tree, registry), registry, world)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ import trio
 import trio.testing
 
 from streamer.daemon.sampler import _rates
+from streamer.pipeline.disk import make_looker
 from streamer.session.session import Session
+from streamer.testing.memory_files import MemoryFiles
 from streamer.wire.frames import Start
 from tests.site import Site, open_site
 from tests.stages import Valve
@@ -110,10 +113,28 @@ async def test_a_disk_that_hangs_holds_up_no_looks(
     async def hang(job: Any) -> Any:
         await trio.sleep_forever()
 
-    monkeypatch.setattr(site.daemon, "read_disk", hang)
+    monkeypatch.setattr(site.daemon.sampler._disk, "run", hang)
     before = site.daemon.sampler.seconds
     await trio.sleep(30)
     assert site.daemon.sampler.seconds - before == pytest.approx(30, abs=1)
+
+
+async def test_a_disk_that_hangs_does_not_hold_up_the_drain() -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    class Hanging(MemoryFiles):
+        def space(self, path: str) -> tuple[int, int]:
+            asked.set()
+            answered.wait()
+            return super().space(path)
+
+    try:
+        async with open_site(files=Hanging(), make_looker=make_looker) as site:
+            await trio.to_thread.run_sync(asked.wait)
+            with trio.fail_after(5):
+                await site.stop()
+    finally:
+        answered.set()
 
 
 async def test_groups_that_are_down_are_none(autojump_clock: Clock, site: Site) -> None:

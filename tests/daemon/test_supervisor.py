@@ -378,3 +378,14 @@ async def test_another_configuration_while_it_runs(autojump_clock: Clock) -> Non
         assert isinstance(refused, frames.Failed)
         assert refused.code == "unknown_stream"
         assert isinstance(await peer.produce([b"a"]), frames.Acks)
+
+
+async def test_streams_and_their_pipelines(autojump_clock: Clock) -> None:
+    pipelines = [{"name": f"p{number}", "streams": [f"s{number}"]} for number in range(3)]
+    async with open_site({"pipelines": pipelines}) as site:
+        name_of = site.daemon.pipeline_name
+        assert [name_of(name) for name in ("s0", "s2.dead", "__groups", "x")] == [
+            "p0", "p2", "streamer", "",
+        ]  # fmt: skip
+        for pipeline in site.daemon.pipelines:
+            assert pipeline.serves("s1") == (pipeline.name == "p1")

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from streamer.pipeline.disk import InlineDisk, PooledDisk, open_disk
+from streamer.pipeline.disk import InlineDisk, PooledDisk, make_looker, open_disk
 
 
 async def test_jobs_run_in_one_thread_that_ends_with_the_block() -> None:
@@ -68,6 +68,6 @@ async def test_jobs_run_in_the_order_of_the_calls() -> None:
     assert sorted(ran) == list(range(20))
 
 
-@pytest.mark.parametrize("make", [InlineDisk, lambda: PooledDisk(2)])
+@pytest.mark.parametrize("make", [InlineDisk, lambda: PooledDisk(2), make_looker])
 async def test_the_other_disks_run_jobs_too(make: type[InlineDisk]) -> None:
     assert await make().run(lambda: 5) == 5

@@ -39,7 +39,12 @@ async def real_site(listen: Sequence[str], **session: Any) -> AsyncGenerator[Dae
         "daemon": {"data": "/data", "listen": list(listen), "http": "", "drain_s": 2},
         "session": session,
     }
-    world = World(files=MemoryFiles(), open_disk=inline_disk, make_readers=lambda _: InlineDisk())
+    world = World(
+        files=MemoryFiles(),
+        open_disk=inline_disk,
+        make_readers=lambda _: InlineDisk(),
+        make_looker=InlineDisk,
+    )
     daemon = Daemon(structure_config(tree, registry), registry, world)
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
