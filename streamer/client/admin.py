@@ -209,10 +209,15 @@ class Admin:
 
 
 def _stream_info(entry: Mapping[str, Any]) -> StreamInfo:
+    # A newer daemon may tell more of a partition than we know.
+    names = [field.name for field in attrs.fields(PartitionInfo)]
     return StreamInfo(
         entry["name"],
         entry["pipeline"],
         entry["dictionary_id"],
-        [PartitionInfo(**partition) for partition in entry["partitions"]],
+        [
+            PartitionInfo(**{name: each[name] for name in names if name in each})
+            for each in entry["partitions"]
+        ],
         entry.get("storage", "disk"),
     )

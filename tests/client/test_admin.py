@@ -30,6 +30,21 @@ async def test_streams(daemon, client) -> None:
     assert client.connected
 
 
+async def test_what_a_newer_daemon_tells_of_a_partition_besides_is_passed_over(daemon) -> None:
+    async with daemon.connect() as client:
+        async with client.producer("s") as producer:
+            await producer.send(b"a")
+        tells = client.admin
+
+        async def newer(verb: str, args: object = None) -> object:
+            answer = await tells(verb, args)
+            answer["partitions"][0]["replicas"] = 3
+            return answer
+
+        client.admin = newer
+        assert (await client.stream("s")).partitions == [PartitionInfo(0, 0, 1, 1, 0, 1, "open")]
+
+
 async def test_refusals_are_raised(client) -> None:
     with pytest.raises(BadRequest, match="unknown verb"):
         await client.admin("nothing")

@@ -54,6 +54,12 @@ def test_an_event_is_a_line() -> None:
         assert "\x1b" not in line({**EVENT, "text": "\x1b[2J", "kind": "\x1b"}, width)
 
 
+def test_what_a_daemon_of_another_version_does_not_tell_is_a_dash() -> None:
+    assert line({}, None).split() == ["-", "-", "-", "1", "-"]
+    assert line({}, 100).split() == ["-"] * 4
+    assert Position().reached({}) is None
+
+
 def test_a_restart_begins_anew_and_a_broken_connection_goes_on() -> None:
     position = Position()
     overview = {"pid": 7, "server_time_us": 50_000_000, "uptime_s": 10.0}

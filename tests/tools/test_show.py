@@ -32,6 +32,11 @@ def test_figures() -> None:
     assert show.figure(0.12345) == "0.123"
 
 
+def test_what_a_daemon_of_another_version_does_not_tell_is_a_dash() -> None:
+    for human in (show.size, show.figure, show.age, show.took, show.moment, show.clock):
+        assert human(None) == "-"
+
+
 def test_moments_are_utc() -> None:
     assert show.moment(1_700_000_000_123_456) == "2023-11-14T22:13:20.123456+00:00"
     assert show.moment(2**62) == str(2**62)

@@ -54,6 +54,12 @@ def test_an_item_is_a_line() -> None:
     )
 
 
+def test_what_a_daemon_of_another_version_does_not_tell_is_a_dash() -> None:
+    assert line({}, POINTS, 100).split() == ["-", "-", "-", "-", "rec", "-"]
+    assert line({}, POINTS, 40) == "- - - -r -"
+    assert plain_line({}).split() == ["-"] * 10
+
+
 def test_at_40_columns_the_least_wanted_is_left_out() -> None:
     assert line(item(), POINTS, 40) == "22:13:20 ingest.in orders/0@12 2r 2KiB synced"
     assert len(line(item(reason=None), POINTS, 40)) <= 40

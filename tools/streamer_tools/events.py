@@ -76,7 +76,7 @@ class Wanted:
         return (
             (not self.kinds or event.get("kind") in self.kinds)
             and rank >= self.severity
-            and (self.since_us is None or event.get("at_us", 0) >= self.since_us)
+            and (self.since_us is None or (event.get("at_us") or 0) >= self.since_us)
         )
 
 
@@ -91,12 +91,13 @@ class Position:
 
     def reached(self, overview: Mapping[str, Any]) -> str | None:
         """Take note of the daemon that answers; what to say where it is not the same run."""
-        start_us = overview["server_time_us"] - round(overview["uptime_s"] * 1e6)
-        before, self.run = self.run, (overview["pid"], start_us)
+        uptime_us = round((overview.get("uptime_s") or 0) * 1e6)
+        start_us = (overview.get("server_time_us") or 0) - uptime_us
+        before, self.run = self.run, (overview.get("pid") or 0, start_us)
         self.connected = True
         if before is None:
             return None
-        same = before[0] == overview["pid"] and abs(before[1] - start_us) < _SAME_START_US
+        same = before[0] == self.run[0] and abs(before[1] - start_us) < _SAME_START_US
         if same:
             return "streamer: connected again"
         self.after = 0
@@ -148,8 +149,9 @@ async def _read(client: Client, url: str, position: Position, follow: bool, show
         said = position.take(answer)
         if said is not None:
             click.echo(said, err=True)
-        await shower.show(answer["events"])
-        if not follow and not answer["events"]:
+        events = answer.get("events") or []
+        await shower.show(events)
+        if not follow and not events:
             return
 
 
@@ -179,9 +181,9 @@ def line(event: Mapping[str, Any], width: int | None) -> str:
     kind, severity = show.escaped(event.get("kind", "-")), event.get("severity", "-")
     times = f"  (x{count:,})" if count > 1 else ""
     if width is None:
-        at = show.moment(event["at_us"])
+        at = show.moment(event.get("at_us"))
         return f"{at}  {severity:<7}  {kind:<18}  {count}  {text}"
     if width < 72:
         mark = "" if severity == "info" else f"{severity}: "
-        return f"{show.clock(event['at_us'])[:8]}  {mark}{text}{times}"
-    return f"{show.clock(event['at_us'])}  {severity:<7}  {kind:<18}  {text}{times}"
+        return f"{show.clock(event.get('at_us'))[:8]}  {mark}{text}{times}"
+    return f"{show.clock(event.get('at_us'))}  {severity:<7}  {kind:<18}  {text}{times}"

@@ -3,6 +3,7 @@
 Rules: on a terminal a table is drawn by `rich`, with units; anywhere else it is bare values in
 columns without blanks, a row a line, so that `awk` can read it. `rich` is imported only for a
 terminal. Names and texts are those of any client: what cannot be printed is escaped in every cell.
+What an older or newer daemon does not tell is `-`.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from streamer.records import Record
 
 
-def size(nbytes: float) -> str:
-    """A number of bytes with a unit: `512 B`, `1.5 KiB`, `64 MiB`."""
+def size(nbytes: float | None) -> str:
+    """A number of bytes with a unit: `-`, `512 B`, `1.5 KiB`, `64 MiB`."""
+    if nbytes is None:
+        return "-"
     units = iter(("KiB", "MiB", "GiB", "TiB"))
     unit = "B"
     while abs(nbytes) >= 1024 and unit != "TiB":
@@ -32,8 +35,10 @@ def size(nbytes: float) -> str:
     return f"{nbytes:.0f} {unit}" if nbytes == int(nbytes) else f"{nbytes:.1f} {unit}"
 
 
-def figure(number: float) -> str:
+def figure(number: float | None) -> str:
     """A count or rate: whole with thousands separators, or with three digits where it is small."""
+    if number is None:
+        return "-"
     return f"{number:,.0f}" if abs(number) >= 100 or number == int(number) else f"{number:.3g}"
 
 
@@ -57,15 +62,17 @@ def took(seconds: float | None) -> str:
     return f"{seconds * 1e3:.3g} ms" if seconds < 0.9995 else age(max(1.0, seconds))
 
 
-def moment(timestamp_us: int) -> str:
+def moment(timestamp_us: int | None) -> str:
     """A time in microseconds since 1970 as ISO 8601 in UTC; the bare number if it is too far."""
+    if timestamp_us is None:
+        return "-"
     try:
         return datetime.fromtimestamp(timestamp_us / 1e6, UTC).isoformat(timespec="microseconds")
     except (OverflowError, ValueError, OSError):
         return str(timestamp_us)
 
 
-def clock(timestamp_us: int) -> str:
+def clock(timestamp_us: int | None) -> str:
     """The time of day of it in UTC, to the millisecond; the bare number if it is too far."""
     found = moment(timestamp_us)
     return found[11:23] if found[10:11] == "T" else found

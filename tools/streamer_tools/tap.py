@@ -148,15 +148,17 @@ async def _tap(
         async with connect(url, name="streamer tap", reconnect_s=RECONNECT_S) as client:
             while count is None or counts.shown < count:
                 answer = await asked(client, url, "tap", {**args, "wait_ms": _WAIT_MS})
-                counts.take(answer["seen"])
-                items = answer["items"]
+                counts.take(answer.get("seen") or 0)
+                items = answer.get("items") or []
                 counts.given += len(items)
                 mine = [each for each in items if streams is None or of(each, streams)]
                 counts.others += len(items) - len(mine)
                 mine = mine[: None if count is None else count - counts.shown]
                 lines: list[str] = []
                 for item in mine:
-                    lines += await shower.lines(client, item, answer["points"], printer.width)
+                    lines += await shower.lines(
+                        client, item, answer.get("points") or (), printer.width
+                    )
                 await printer.lines(lines)
                 counts.shown += len(mine)
                 await trio.sleep(_PAUSE_S)
@@ -233,12 +235,12 @@ def line(item: Mapping[str, Any], points: Sequence[str], width: int) -> str:
         return _narrow(item)
     room = max((len(each) for each in points), default=0)
     parts = [
-        show.clock(item["at_us"]),
-        f"{item['point']:<{room}}",
+        show.clock(item.get("at_us")),
+        f"{item.get('point') or '-':<{room}}",
         place(item),
-        f"{show.figure(item['records'])} rec",
-        show.size(item["bytes"]),
-        item["kind"],
+        f"{show.figure(item.get('records'))} rec",
+        show.size(item.get("bytes")),
+        item.get("kind"),
         item.get("lane") and f"{item['lane']} lane",
         item.get("reason"),
     ]
@@ -248,11 +250,11 @@ def line(item: Mapping[str, Any], points: Sequence[str], width: int) -> str:
 def _narrow(item: Mapping[str, Any]) -> str:
     """The same with the pipeline, and what is below a second, left out first."""
     parts = [
-        show.clock(item["at_us"])[:8],
-        item["point"].rpartition("/")[2],
+        show.clock(item.get("at_us"))[:8],
+        (item.get("point") or "-").rpartition("/")[2],
         place(item),
-        f"{item['records']}r",
-        show.size(item["bytes"]).replace(" ", ""),
+        f"{show.figure(item.get('records'))}r",
+        show.size(item.get("bytes")).replace(" ", ""),
         item.get("reason") or "",
     ]
     return show.escaped(" ".join(parts).rstrip())
@@ -271,7 +273,7 @@ def place(item: Mapping[str, Any]) -> str:
 def plain_line(item: Mapping[str, Any]) -> str:
     """An item as bare values, two blanks apart, `-` for what is not known."""
     names = "point", "stream", "partition", "offset", "records", "bytes", "kind", "lane", "reason"
-    values = [show.moment(item["at_us"]), *(item.get(name) for name in names)]
+    values = [show.moment(item.get("at_us")), *(item.get(name) for name in names)]
     return "  ".join(show.plain(value) for value in values)
 
 

@@ -100,6 +100,18 @@ def test_holes_and_faults_of_a_group(scripted: Any) -> None:
     assert "near are: t/other" in result.stderr
 
 
+def test_figures_of_a_group_that_are_not_told_are_dashes(scripted: Any) -> None:
+    scripted.answers |= {
+        "groups": [{"stream": "s", "group": "g"}],
+        "group": {"stream": "s", "group": "g", "member_list": [], "partition_list": [],
+                  "settings": {}},
+    }  # fmt: skip
+    lines = [
+        " ".join(each.split()) for each in scripted("describe", "group", "g").stdout.splitlines()
+    ]
+    assert {"lag - records", "in flight -", "acked - since the daemon began"} <= set(lines)
+
+
 def test_of_several_names_none_is_described_if_one_is_unknown(scripted: Any) -> None:
     scripted.answers |= SPARSE
     result = scripted("describe", "stream", "s", "groups", status=1)

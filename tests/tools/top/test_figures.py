@@ -91,3 +91,9 @@ def test_a_share_of_nothing_is_not_known() -> None:
     assert figures.share(3, 0) is None
     assert figures.share(None, 3) is None
     assert figures.share(1, 4) == 0.25
+
+
+def test_the_time_of_day_is_that_of_the_other_commands() -> None:
+    """In UTC, wherever the terminal stands; one that is too far for a calendar is none."""
+    assert figures.clock(1_700_000_000_123_456) == "22:13:20"
+    assert figures.clock(2**62) == "-"

@@ -10,7 +10,7 @@ import click
 from streamer_tools import show
 from streamer_tools.describe import settings
 from streamer_tools.describe.asking import Asker, describe
-from streamer_tools.describe.sheet import Fact, Part, fact, nbytes_text, number
+from streamer_tools.describe.sheet import Fact, Part, fact
 from streamer_tools.options import json_option, url_option
 
 #: Sections of the configuration that are described with a stream or a pipeline.
@@ -59,9 +59,9 @@ def _figures(found: Mapping[str, Any]) -> list[Fact]:
         fact("process", str(found.get("pid", "-")), f"for {show.age(found.get('uptime_s'))}"),
         fact("listens at", found.get("listen")),
         fact("http", found.get("http")),
-        Fact("data", f"{nbytes_text(disk.get('free_bytes'))} free", str(disk.get("path", "-"))),
-        Fact("cpu", f"{number(process.get('cpu'))} cores", "of the last 10 s"),
-        Fact("memory", nbytes_text(process.get("rss_bytes"))),
+        Fact("data", f"{show.size(disk.get('free_bytes'))} free", str(disk.get("path", "-"))),
+        Fact("cpu", f"{show.figure(process.get('cpu'))} cores", "of the last 10 s"),
+        Fact("memory", show.size(process.get("rss_bytes"))),
         fact("files", process.get("fds"), f"of {process.get('fds_max') or '-'}"),
         fact("sessions", sessions.get("count"), f"of {sessions.get('max') or '-'}"),
         fact("streams", len(found.get("streams", ()))),

@@ -76,17 +76,17 @@ def origins(settings: Mapping[str, Any]) -> dict[str, str]:
 
 def parts(found: dict[str, Any]) -> list[Part]:
     """A group's sheet."""
-    lag = f"{found['lag']:,} records"
-    if found["oldest_age_s"] is not None:
+    lag = f"{show.figure(found.get('lag'))} records"
+    if found.get("oldest_age_s") is not None:
         lag += f", the oldest {show.age(found['oldest_age_s'])} old"
     figures = [
-        Fact("state", "paused" if found["paused"] else "running"),
+        Fact("state", "paused" if found.get("paused") else "running"),
         Fact("lag", lag),
-        fact("in flight", found["in_flight"]),
-        fact("retrying", found["retrying"]),
-        fact("acked", found["acked"], "since the daemon began"),
-        fact("redelivered", found["redelivered"], "since the daemon began"),
-        fact("dead", found["dead"], "since the daemon began"),
+        fact("in flight", found.get("in_flight")),
+        fact("retrying", found.get("retrying")),
+        fact("acked", found.get("acked"), "since the daemon began"),
+        fact("redelivered", found.get("redelivered"), "since the daemon began"),
+        fact("dead", found.get("dead"), "since the daemon began"),
     ]
     for partition in found["partition_list"]:
         if partition.get("fault"):

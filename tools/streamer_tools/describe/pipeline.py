@@ -15,8 +15,6 @@ from streamer_tools.describe.sheet import (
     Part,
     fact,
     latency,
-    nbytes_text,
-    number,
     unknown,
 )
 from streamer_tools.options import json_option, url_option
@@ -55,9 +53,9 @@ def parts(found: dict[str, Any]) -> list[Part]:
         fact("last error", found.get("last_error")),
         fact("streams", found.get("streams"), "names and globs"),
         Fact("serves", ", ".join(served[:_STREAMS_MAX]) + more or "-"),
-        Fact("records", f"{number(rates.get('records'))} a second"),
-        Fact("bytes", f"{nbytes_text(rates.get('bytes'))} a second"),
-        Fact("batches", f"{number(rates.get('batches'))} a second"),
+        Fact("records", f"{show.figure(rates.get('records'))} a second"),
+        Fact("bytes", f"{show.size(rates.get('bytes'))} a second"),
+        Fact("batches", f"{show.figure(rates.get('batches'))} a second"),
         Fact("oldest", show.age(found.get("oldest_s")), "waits in it"),
         Fact("append", latency(found.get("append")), "from taking in to the ack"),
     ]
@@ -84,14 +82,14 @@ def stage_facts(stage: Mapping[str, Any]) -> list[Fact]:
         for unit in ("items", "bytes")
     )
     waits = (
-        f"{number(items[''])} of {number(items['_max'])} items,"
-        f" {nbytes_text(nbytes[''])} of {nbytes_text(nbytes['_max'])}"
+        f"{show.figure(items[''])} of {show.figure(items['_max'])} items,"
+        f" {show.size(nbytes[''])} of {show.size(nbytes['_max'])}"
     )
-    most = f"{number(items['_seen'])} items, {nbytes_text(nbytes['_seen'])}"
-    rate = f"{number(stage.get('items_per_s'))} items a second"
+    most = f"{show.figure(items['_seen'])} items, {show.size(nbytes['_seen'])}"
+    rate = f"{show.figure(stage.get('items_per_s'))} items a second"
     found = [
         Fact("waits", waits, f"most so far {most}"),
-        Fact("rate", f"{rate}, {nbytes_text(stage.get('bytes_per_s'))} a second"),
+        Fact("rate", f"{rate}, {show.size(stage.get('bytes_per_s'))} a second"),
         Fact("queueing", latency(stage.get("queueing"))),
         Fact("service", latency(stage.get("service"))),
     ]

@@ -9,7 +9,7 @@ import click
 from streamer_tools import show
 from streamer_tools.describe import settings
 from streamer_tools.describe.asking import Asker, describe
-from streamer_tools.describe.sheet import Fact, Part, fact, nbytes_text, unknown
+from streamer_tools.describe.sheet import Fact, Part, fact, unknown
 from streamer_tools.options import json_option, url_option
 
 #: Keys that are shown in a way of their own.
@@ -55,9 +55,9 @@ def parts(found: dict[str, Any]) -> list[Part]:
         Fact("last heard", f"{show.age(found.get('heard_s'))} ago"),
         fact("state", ", ".join(marks) or "in order"),
         Fact("under way", _of(found, "under_way_bytes", "window_bytes"), "of its window"),
-        Fact("waits to be sent", nbytes_text(found.get("outbox_bytes"))),
-        Fact("came in", nbytes_text(found.get("bytes_in"))),
-        Fact("went out", nbytes_text(found.get("bytes_out"))),
+        Fact("waits to be sent", show.size(found.get("outbox_bytes"))),
+        Fact("came in", show.size(found.get("bytes_in"))),
+        Fact("went out", show.size(found.get("bytes_out"))),
     ]
     figures += [
         fact(name.replace("_", " "), value)
@@ -73,7 +73,7 @@ def parts(found: dict[str, Any]) -> list[Part]:
 
 
 def _of(found: dict[str, Any], used: str, most: str) -> str:
-    return f"{nbytes_text(found.get(used))} of {nbytes_text(found.get(most))}"
+    return f"{show.size(found.get(used))} of {show.size(found.get(most))}"
 
 
 def _text(value: Any) -> str:

@@ -90,16 +90,6 @@ def fact(name: str, value: Any, note: str = "") -> Fact:
     return Fact(name, str(value), note)
 
 
-def number(value: float | None) -> str:
-    """A count or rate; `-` for none."""
-    return "-" if value is None else show.figure(value)
-
-
-def nbytes_text(value: float | None) -> str:
-    """Bytes with a unit; `-` for none."""
-    return "-" if value is None else show.size(value)
-
-
 def latency(found: Mapping[str, Any] | None) -> str:
     """A LatencyDoc in a few words."""
     if not found or not found.get("count"):

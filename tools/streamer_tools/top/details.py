@@ -346,7 +346,7 @@ def _event(row: Row, _: Document | None, width: int) -> Lines:
     lines = [heading(f"{row.get('kind', '-')}")]
     lines += facts(
         [
-            ("at", figures.clock(row.get("at_us"))),
+            ("at", f"{figures.clock(row.get('at_us'))} UTC"),
             ("level", row.get("severity")),
             ("times", figures.count(row.get("count"))),
             ("number", row.get("seq")),

@@ -8,10 +8,11 @@ no colour and no block character is needed to read it.
 from __future__ import annotations
 
 import math
-from datetime import datetime
 from typing import Any, TypeGuard
 
 from rich.text import Text
+
+from streamer_tools import show
 
 NONE = "-"
 #: Shares from which on a bar is told to be high, and to be (almost) full.
@@ -161,10 +162,6 @@ def level(value: float | None) -> str:
 
 
 def clock(at_us: Any) -> str:
-    """The time of day here of a moment in microseconds since 1970: `14:03:22`."""
-    if not is_number(at_us):
-        return NONE
-    try:
-        return datetime.fromtimestamp(at_us / 1e6).strftime("%H:%M:%S")
-    except (OverflowError, ValueError, OSError):
-        return NONE
+    """The time of day in UTC, as all commands tell it: `14:03:22`."""
+    found = show.clock(int(at_us)) if is_number(at_us) else NONE
+    return found[:8] if ":" in found else NONE

@@ -186,7 +186,7 @@ SESSIONS = (
 )
 
 EVENTS = (
-    Column("time", lambda row, _: Text(figures.clock(row.get("at_us"))), 8, right=False),
+    Column("time UTC", lambda row, _: Text(figures.clock(row.get("at_us"))), 8, right=False),
     Column("level", _severity, 5, right=False),
     _name("kind", "kind", least=12, most=18, drop=2),
     Column("what", _event, 20, 400, right=False),
