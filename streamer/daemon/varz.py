@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -74,10 +75,12 @@ def _shown(value: object) -> Any:
         return value.value
     if isinstance(value, Gauge):
         try:
-            return value.read()
+            found = value.read()
         except Exception:
             # A plugin's gauge may fail; what it fails is its own figure.
             return None
+        # What is not known (yet) is NaN to Prometheus, which JSON has not.
+        return found if math.isfinite(found) else None
     if isinstance(value, Latency):
         return {"total": value.count, **attrs.asdict(value.summary())}
     return None

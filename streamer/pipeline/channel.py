@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
+from itertools import chain
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -125,10 +126,8 @@ class _Shared(Generic[T]):
         self.blocked.clear()
 
     def statistics(self) -> ChannelStatistics:
-        oldest = min(
-            [entry[2] for entry in (*self.blocked.values(), *list(self.queue)[:1])],
-            default=None,
-        )
+        # The queue is what came first, and those who wait for room came in this order.
+        oldest = next((entry[2] for entry in chain(self.queue, self.blocked.values())), None)
         return ChannelStatistics(
             items=len(self.queue),
             items_max=self.items_max,

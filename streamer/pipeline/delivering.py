@@ -121,7 +121,14 @@ class Delivering:
 
     def health(self) -> list[str]:
         """What is wrong with some of it, while the rest goes on."""
-        return [] if self._deliverer is None else self._deliverer.health()
+        if self._deliverer is None:
+            return []
+        try:
+            return self._deliverer.health()
+        except Exception as error:
+            # It is asked each second, by a task whose end is the daemon's.
+            _log.error("the health of groups is unknown", exc_info=error)
+            return [f"the health of consumer groups is unknown: {type(error).__name__}: {error}"]
 
     def varz(self) -> Any:
         return None if self._deliverer is None else self._deliverer.varz()

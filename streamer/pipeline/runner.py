@@ -324,10 +324,21 @@ class Pipeline:
                 receive.statistics(),
                 meter.queueing.summary(),
                 meter.service.summary(),
-                self._details[place]() if place in self._details else None,
+                self._detail(place),
             )
             for place, config, receive, meter in self._inputs
         ]
+
+    def _detail(self, place: str) -> StageDetail | None:
+        tell = self._details.get(place)
+        if tell is None:
+            return None
+        try:
+            return tell()
+        except Exception as error:
+            # What a plugin fails here is its own detail, and not the page that shows it.
+            self._log.exception("stage detail failed", place=place, error=error)
+            return StageDetail(f"unknown: {type(error).__name__}: {error}", {})
 
 
 #: What `/metrics` says of a channel: fields of `ChannelStatistics`.

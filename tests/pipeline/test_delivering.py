@@ -25,7 +25,7 @@ class Fake:
         self.made_again = trio.Event()
         self.starts_after_s = 0.0
         self.cannot_start: Exception | None = None
-        self.sick: list[str] = []
+        self.sick: list[str] | Exception = []
         self.closed = 0
         self._fault = trio.Event()
         self._closing = trio.Event()
@@ -70,6 +70,8 @@ class Fake:
         return [verb, args]
 
     def health(self) -> list[str]:
+        if isinstance(self.sick, Exception):
+            raise self.sick
         return self.sick
 
 
@@ -96,6 +98,9 @@ async def test_all_goes_to_the_stage(autojump_clock: Clock) -> None:
         assert delivering.health() == []
         fake.sick = ["it has a cold"]
         assert delivering.health() == ["it has a cold"]
+        fake.sick = KeyError("cold")
+        (reason,) = delivering.health()
+        assert reason == "the health of consumer groups is unknown: KeyError: 'cold'"
         delivering.close()
     assert (fake.made, fake.closed) == (1, 1)
 

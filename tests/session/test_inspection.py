@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 
+from streamer.pipeline.context import StageDetail
 from streamer.session.inspection import VERBS
 from streamer.wire import frames
 from tests.site import UNIX, WS, Site, open_site, values_of
@@ -321,3 +322,17 @@ async def test_service_levels_are_judged(autojump_clock: Clock) -> None:
         assert (latency["name"], latency["ok"], latency["met"]) == ("latency_p99", False, False)
         assert latency["burn_5m"] > 1
         valve.open()
+
+
+async def test_a_detail_that_fails_is_one_detail_and_no_overview_less(
+    autojump_clock: Clock, site: Site
+) -> None:
+    def fail() -> StageDetail:
+        raise KeyError("figure")
+
+    (pipeline, _) = site.daemon.pipelines
+    pipeline._details["persist"] = fail
+    stages = (await (await site.peer()).admin("overview"))["pipelines"][0]["stages"]
+    details = {each["place"]: each["detail"] for each in stages}
+    assert details["persist"]["summary"] == "unknown: KeyError: 'figure'"
+    assert details["ingest"]["figures"]["records_min"] > 0
