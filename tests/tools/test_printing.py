@@ -5,10 +5,19 @@ from __future__ import annotations
 import io
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
 from streamer_tools import printing, show
 from streamer_tools.exits import Exit, Told
-from streamer_tools.printing import Progress, cut, interrupted, line_width, print_rows
+from streamer_tools.printing import (
+    Progress,
+    cut,
+    interrupted,
+    line_width,
+    narrow_lines,
+    print_rows,
+)
 
 
 @pytest.mark.parametrize(
@@ -96,3 +105,15 @@ def test_a_table_that_is_too_wide_is_a_few_lines_a_row(
     assert " ".join("".join(lines).split()) == "part 1, high water 1,200, a name \\x1bx"
     assert lines[1].startswith("    ")
     assert all(len(line) <= 20 for line in lines)
+
+
+def test_the_width_of_a_table_is_that_which_rich_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a table that fits is taken apart, or one that does not is cut in every column."""
+    columns = [*COLUMNS, show.Column("a name", "name")]
+    rows = [{"n": 1, "h": 1200, "name": "日本\x1b"}]
+    text = io.StringIO()
+    Console(file=text, width=200).print(show.rich_table(columns, rows))
+    drawn = max(cell_len(line) for line in text.getvalue().splitlines())
+    for width, fits in ((drawn, True), (drawn - 1, False)):
+        monkeypatch.setattr(printing, "line_width", lambda width=width: width)
+        assert (narrow_lines(columns, rows) is None) is fits

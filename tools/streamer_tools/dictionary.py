@@ -15,6 +15,7 @@ import click
 from streamer_tools import show
 from streamer_tools.exits import Exit, Told
 from streamer_tools.options import json_option, nbytes, print_json, url_option
+from streamer_tools.printing import print_rows
 
 #: zstd needs many samples for each byte of dictionary; below this it refuses or learns nothing.
 _SAMPLES_MIN = 100
@@ -150,7 +151,7 @@ def _tell(found: dict[str, Any], helps: bool) -> None:
         {"batch of": int(records), **worth} for records, worth in found["bytes_per_record"].items()
     ]
     click.echo("bytes on disk a record, headers included:")
-    show.print_table(columns, rows)
+    print_rows(columns, rows)
     if found["id"] is not None:
         click.echo(f"stored as {found['id']:08x}")
     else:

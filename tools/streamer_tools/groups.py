@@ -9,6 +9,7 @@ import click
 
 from streamer_tools import show
 from streamer_tools.options import json_option, print_json, url_option
+from streamer_tools.printing import print_rows
 
 COLUMNS = (
     show.Column("stream", "stream"),
@@ -60,7 +61,7 @@ def command(stream: str | None, url: str, as_json: bool) -> None:
     elif not groups:
         click.echo("no groups yet", err=True)
     else:
-        show.print_table(COLUMNS, list(rows(groups)), BRIEF)
+        print_rows(COLUMNS, list(rows(groups)), BRIEF)
 
 
 async def _groups(url: str, stream: str | None) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import click
 from streamer_tools import show
 from streamer_tools.exits import Exit
 from streamer_tools.options import duration, json_option, natural, print_json, url_option
+from streamer_tools.printing import print_rows
 
 COLUMNS = (
     show.Column("stream", "stream"),
@@ -83,7 +84,7 @@ def command(
     elif not found:
         click.echo("no groups yet", err=True)
     else:
-        show.print_table(COLUMNS, found)
+        print_rows(COLUMNS, found)
     for fault in faults:
         click.echo(f"streamer: {fault}", err=True)
     return Exit.FAILED if faults else Exit.OK

@@ -61,33 +61,49 @@ def print_rows(
     brief: Sequence[show.Column] | None = None,
 ) -> None:
     """As `show.print_table`; on a terminal that is too narrow for the table, a few lines a row."""
-    width = line_width()
-    chosen = brief or columns
-    if width is None or _table_width(chosen, rows) <= width:
+    lines = narrow_lines(brief or columns, rows)
+    if lines is None:
         show.print_table(columns, rows, brief)
         return
-    for row in rows:
-        for line in row_lines(chosen, row, width):
-            click.echo(line)
+    for line in lines:
+        click.echo(line)
 
 
-def row_lines(columns: Sequence[show.Column], row: Mapping[str, Any], width: int) -> Iterator[str]:
+def narrow_lines(
+    columns: Sequence[show.Column], rows: Sequence[Mapping[str, Any]]
+) -> list[str] | None:
+    """A few lines a row, for a terminal that is too narrow for the table; None where it fits."""
+    width = line_width()
+    if width is None or _table_width(columns, rows) <= width:
+        return None
+    return [line for row in rows for line in _row_lines(columns, row, width)]
+
+
+def _row_lines(columns: Sequence[show.Column], row: Mapping[str, Any], width: int) -> Iterator[str]:
     """A row as `title value, title value, ...`, wrapped; what has no value is left out."""
     known = [column for column in columns if row.get(column.key) not in (None, "")]
     text = ", ".join(
-        f"{column.title} {show.escaped(column.human(row[column.key]))}" for column in known
+        f"{column.title} {show.escaped(column.human(row[column.key]))}".strip() for column in known
     )
     yield from textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="    ")
 
 
 def _table_width(columns: Sequence[show.Column], rows: Sequence[Mapping[str, Any]]) -> int:
-    """As `rich` draws it: a blank between columns, and one at the end."""
+    """As `rich` draws it: a blank before, between and behind the columns."""
     cells = [
-        [len(column.title)]
-        + [len(column.human(row[column.key])) for row in rows if row.get(column.key) is not None]
+        [column.title]
+        + [
+            show.escaped(column.human(row[column.key]))
+            for row in rows
+            if row.get(column.key) is not None
+        ]
         for column in columns
     ]
-    return sum(max(lengths) for lengths in cells) + 2 * len(columns)
+    return sum(max(map(_text_columns, texts)) for texts in cells) + len(columns) + 1
+
+
+def _text_columns(text: str) -> int:
+    return len(text) if text.isascii() else sum(map(_columns, text))
 
 
 class Printer:

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from streamer_tools import show
 from streamer_tools.options import is_terminal, json_option, print_json, url_option
+from streamer_tools.printing import narrow_lines, print_rows
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
 
 #: Between the two looks that make one.
 _GLANCE_S = 0.25
@@ -138,9 +143,16 @@ class Display:
         if self._as_json:
             print_json(pipelines)
         elif self._live is not None:
-            self._live.update(show.rich_table(BRIEF, list(rows(pipelines))), refresh=True)
+            self._live.update(_drawn(list(rows(pipelines))), refresh=True)
         else:
-            show.print_table(COLUMNS, list(rows(pipelines)), BRIEF)
+            print_rows(COLUMNS, list(rows(pipelines)), BRIEF)
+
+
+def _drawn(table: Sequence[Mapping[str, Any]]) -> Table | Text:
+    from rich.text import Text
+
+    lines = narrow_lines(BRIEF, table)
+    return show.rich_table(BRIEF, table) if lines is None else Text("\n".join(lines))
 
 
 def rows(pipelines: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

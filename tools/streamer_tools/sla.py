@@ -15,6 +15,7 @@ import click
 from streamer_tools import show
 from streamer_tools.exits import Exit
 from streamer_tools.options import json_option, print_json, url_option
+from streamer_tools.printing import print_rows
 
 COLUMNS = (
     show.Column("objective", "name"),
@@ -64,7 +65,7 @@ def command(url: str, as_json: bool) -> int:
         click.echo("no objectives: [sla] in the daemon's config says what it promises", err=True)
         return Exit.OK
     if not as_json:
-        show.print_table(COLUMNS, list(rows(doc)), BRIEF)
+        print_rows(COLUMNS, list(rows(doc)), BRIEF)
     missed = list(faults(doc))
     for fault in missed:
         click.echo(f"streamer: {show.escaped(fault)}", err=True)

@@ -9,6 +9,7 @@ import click
 
 from streamer_tools import show
 from streamer_tools.options import json_option, print_json, url_option
+from streamer_tools.printing import print_rows
 
 COLUMNS = (
     show.Column("stream", "name"),
@@ -55,7 +56,7 @@ def command(url: str, as_json: bool) -> None:
     elif not streams:
         click.echo("no streams yet", err=True)
     else:
-        show.print_table(COLUMNS, list(rows(streams)), BRIEF)
+        print_rows(COLUMNS, list(rows(streams)), BRIEF)
 
 
 def rows(streams: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

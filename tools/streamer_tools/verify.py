@@ -14,6 +14,7 @@ import click
 from streamer_tools import show
 from streamer_tools.exits import Exit
 from streamer_tools.options import json_option, print_json
+from streamer_tools.printing import print_rows
 
 if TYPE_CHECKING:
     from streamer.storage.verify import Finding
@@ -57,7 +58,7 @@ def command(directory: str, as_json: bool) -> int:
         shown = [attrs.asdict(found) | {"harmless": found.harmless} for found in findings]
         print_json({"ok": ok, "findings": shown, "partitions": partitions})
     else:
-        show.print_table(COLUMNS, partitions)
+        print_rows(COLUMNS, partitions)
         if not findings:
             click.echo("all checksums are right")
     return Exit.OK if ok else Exit.FAILED

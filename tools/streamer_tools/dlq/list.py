@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from streamer_tools import show
 from streamer_tools.dlq.filters import Filters, filter_options
 from streamer_tools.dlq.letters import BRIEF, COLUMNS, letter_json, row
 from streamer_tools.options import json_option, print_json, url_option
+from streamer_tools.printing import print_rows
 
 #: A table is laid out as a whole, and nobody reads more of it.
 _ROWS_MAX = 1000
@@ -55,6 +55,6 @@ async def _list(url: str, stream: str, filters: Filters, as_json: bool) -> None:
     if not rows:
         click.echo(f"no such dead letters of {stream}", err=True)
         return
-    show.print_table(COLUMNS, rows, BRIEF)
+    print_rows(COLUMNS, rows, BRIEF)
     if more:
         click.echo(f"there are more than these {rows_max:,}: --count shows more", err=True)

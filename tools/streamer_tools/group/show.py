@@ -9,6 +9,7 @@ import click
 
 from streamer_tools import show
 from streamer_tools.options import json_option, print_json, url_option
+from streamer_tools.printing import print_rows
 
 MEMBERS = (
     show.Column("member", "member"),
@@ -56,11 +57,11 @@ def command(stream: str, group: str, url: str, as_json: bool) -> None:
     click.echo()
     members = list(member_rows(found["member_list"]))
     if members:
-        show.print_table(MEMBERS, members)
+        print_rows(MEMBERS, members)
     else:
         click.echo("no members")
     click.echo()
-    show.print_table(PARTITIONS, found["partition_list"])
+    print_rows(PARTITIONS, found["partition_list"])
     for line in faults(found["partition_list"]):
         click.echo(f"streamer: {show.escaped(line)}", err=True)
 

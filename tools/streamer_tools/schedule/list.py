@@ -10,6 +10,7 @@ import click
 
 from streamer_tools import show
 from streamer_tools.options import json_option, print_json, url_option
+from streamer_tools.printing import print_rows
 
 
 def second(timestamp_us: int) -> str:
@@ -42,7 +43,7 @@ def command(url: str, as_json: bool) -> None:
     elif not found:
         click.echo("no schedules yet", err=True)
     else:
-        show.print_table(COLUMNS, list(rows(found)))
+        print_rows(COLUMNS, list(rows(found)))
 
 
 def rows(schedules: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
