@@ -32,11 +32,12 @@ def test_too_short_says_what_would_do() -> None:
     assert make_plan(caught.value.needed_s, 1.0) == Plan(2, 0.25, ablate=False)
 
 
-def test_each_round_is_twice_as_long_for_half_as_many() -> None:
+def test_each_round_measures_twice_as_long() -> None:
     plan = Plan(16, 0.5)
     assert plan.rounds == 4
-    assert [plan.seconds_of(number) for number in range(4)] == [0.5, 1.0, 2.0, 4.0]
-    assert Plan(32, 2.0).seconds_of(4) == 8.0
+    assert [plan.seconds_of(number) for number in range(4)] == [0.5, 1.0, 2.0, 2.0]
+    assert [plan.passes_of(number) for number in range(4)] == [1, 2, 2, 4]
+    assert [Plan(8, 2.0).passes_of(number) for number in range(3)] == [1, 4, 8]
 
 
 def test_time_goes_into_passes_and_then_into_longer_runs() -> None:

@@ -36,8 +36,8 @@ def test_the_better_half_goes_on_for_twice_as_long() -> None:
     counts = [len(each.rows) - 1 for each in rounds]
     assert all(after == -(-before // 2) for before, after in pairwise(counts))
     assert counts[-1] == 2
-    seconds = [each.seconds for each in rounds]
-    assert all(after == 2 * before for before, after in pairwise(seconds))
+    measured = [each.seconds * len(each.rows[0].runs) for each in rounds]
+    assert all(after >= 2 * before for before, after in pairwise(measured))
     for before, after in pairwise(rounds):
         kept = {row.candidate for row in before.rows if row.kept}
         assert kept == {row.candidate for row in after.rows}

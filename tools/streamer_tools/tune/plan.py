@@ -30,14 +30,14 @@ _CHANGES = 6
 SECONDS_MIN = 0.25
 #: Without time for an ablation.
 _SMALLEST = (2, SECONDS_MIN)
-#: No run is longer: more runs tell more than longer ones.
-SECONDS_MAX = 8.0
 #: Passes, and how long their runs must be at the least: what is done where there is time for it.
 CONFIRMATION: Steps = ((16, 1.0), (9, 0.5), (PAIRS_MIN + 1, SECONDS_MIN), (PAIRS_MIN, SECONDS_MIN))
 ABLATION: Steps = ((6, 1.0), (4, 0.5), (3, SECONDS_MIN), (2, SECONDS_MIN))
-#: Beyond it time goes into more passes, and beyond those into longer runs.
-_SECONDS_WANTED = 3.0
+#: Beyond it time goes into more passes: many short pairs tell more than a few long ones where the
+#: machine has other work. Beyond those it goes into longer runs.
+_SECONDS_WANTED = 2.0
 _PASSES_MAX = 30
+_SECONDS_MAX = 8.0
 
 
 class BudgetTooShort(Exception):
@@ -65,13 +65,15 @@ class Plan:
         return max(1, math.ceil(math.log2(self.candidates)))
 
     def seconds_of(self, number: int) -> float:
-        """Of a run in round `number`, from 0: twice as long each time."""
-        return float(min(self.seconds * 2**number, SECONDS_MAX))
+        """Of a run in round `number`, from 0: twice as long each time, up to what is enough."""
+        return float(min(self.seconds * 2**number, max(_SECONDS_WANTED, self.seconds)))
 
-    @staticmethod
-    def passes_of(number: int) -> int:
-        """How often each candidate runs in round `number`: once where there are very many."""
-        return 1 if number == 0 else 2
+    def passes_of(self, number: int) -> int:
+        """How often each candidate runs in round `number`: once where there are very many, and
+        twice as often each time once runs are long enough."""
+        if number == 0:
+            return 1
+        return int(2 * self.seconds * 2**number / self.seconds_of(number))
 
     def total_s(self, overhead_s: float) -> float:
         """What all of it takes if a run takes so much besides its length."""
@@ -83,8 +85,8 @@ class Plan:
         last_s = self.seconds_of(self.rounds - 1)
         if not self.ablate:
             return total + 2 * PAIRS_MIN * cost_s(last_s, overhead_s)
-        total += (_CHANGES + 2) * 2 * cost_s(last_s / 4, overhead_s)
-        return total + 3 * (PAIRS_MIN + 2) * cost_s(last_s / 2, overhead_s)
+        runs = 3 * (_CHANGES + 2) + 3 * 9
+        return total + runs * cost_s(min(last_s, 1.0), overhead_s)
 
 
 def cost_s(seconds: float, overhead_s: float) -> float:
@@ -104,7 +106,7 @@ def turns(left_s: float, count: int, overhead_s: float, steps: Steps) -> tuple[i
     passes = int(left_s / (count * cost_s(seconds, overhead_s)) + 1e-9)
     if passes < _PASSES_MAX:
         return passes, seconds
-    return _PASSES_MAX, min(SECONDS_MAX, _fit(left_s, _PASSES_MAX * count, overhead_s))
+    return _PASSES_MAX, min(_SECONDS_MAX, _fit(left_s, _PASSES_MAX * count, overhead_s))
 
 
 def _fit(left_s: float, runs: int, overhead_s: float) -> float:

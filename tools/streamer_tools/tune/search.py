@@ -1,7 +1,8 @@
 """The search: successive halving, ablation, confirmation. Synchronous; a run is a callable.
 
     first look    the present configuration alone: does it work, and what does a run cost?
-    halving       many random candidates with short runs; the better half goes on, twice as long
+    halving       many random candidates with short runs; the better half goes on, for twice as
+                  long
     ablation      the one that is left, and it with each of its changes put back
     confirmation  the present one, the one that is left, and it without what made no difference
 
@@ -47,7 +48,7 @@ _FIRST_LOOK_S = 0.5
 #: Of the time that is left after the halving; the rest is the confirmation's.
 _ABLATION_SHARE = 0.45
 #: A leader below it is not confirmed: noise does not hide so much.
-_HOPELESS = 0.8
+_HOPELESS = 0.5
 #: Time is kept back for runs that take longer than those before.
 _SLACK = 0.95
 
