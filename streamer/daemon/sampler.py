@@ -50,6 +50,8 @@ _TOTALS = {
     "records_acked": "persist_records",
     "errors": "answers_failed",
 }
+#: Totals that a second is judged by.
+_OF_SAMPLES = ("faults", "answers", "appends")
 
 
 @attrs.frozen
@@ -93,7 +95,9 @@ class Sampler:
             name: _sum(stats, counter, self._own_pipeline) for name, counter in _TOTALS.items()
         }
         found["records_out"] = _sum(stats, "deliver_records") + _sum(stats, "lease_records")
-        found["answers"] = found["errors"] + _sum(stats, "ack_answers", self._own_pipeline)
+        acked = _sum(stats, "ack_answers", self._own_pipeline)
+        found["answers"] = found["errors"] + acked
+        found["appends"] = _sum(stats, "appends_failed") + acked
         found["faults"] = sum(
             counter.value
             for labels, counter in _counters(stats, "answers_failed")
@@ -183,7 +187,7 @@ class Sampler:
         after: Mapping[str, float],
         p99_s: float | None,
     ) -> Sample:
-        grown = {name: int(after[name] - before[name]) for name in ("faults", "answers")}
+        grown = {name: int(after[name] - before[name]) for name in _OF_SAMPLES}
         # One that is paused waits for a person, who knows.
         at_work = [group for group in self.groups if not group.get("paused")]
         ages = [group.get("oldest_age_s") or 0.0 for group in at_work]
@@ -194,7 +198,8 @@ class Sampler:
             answers=grown["answers"],
             healthy=self._ok,
             lag_age_s=max(ages, default=None),
-            pending=grown["answers"] > 0 or any(each.oldest_s for each in self._served()),
+            # Of appends alone: a question that is refused sends nothing.
+            pending=grown["appends"] > 0 or any(each.oldest_s for each in self._served()),
         )
 
     def _note(self, rates: Mapping[str, float], append: tuple[float, float]) -> None:

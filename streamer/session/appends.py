@@ -50,6 +50,9 @@ class Appends:
         self._outbox = outbox
         self._tracer = service.inspected.tracer
         self._records_in = service.stats.counter("session_records_in", "records received")
+        self._failed = service.stats.counter(
+            "appends_failed", "batches and single records that were answered with an error"
+        )
         #: Above that, the results of a request might not fit into a frame.
         self._records_max = service.limits.frame_bytes // RESULT_BYTES
         self._inboxes: dict[Pipeline, deque[Append]] = {}
@@ -158,6 +161,7 @@ class Appends:
         if len(outcomes) > 1 or type(outcomes[0]) is not Receipt:
             for outcome in outcomes:
                 if isinstance(outcome, StreamerError):
+                    self._failed.value += 1
                     self._service.count_failed(outcome.code)
         self._outbox.answer(request, ack)
 

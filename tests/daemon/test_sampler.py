@@ -13,6 +13,7 @@ from streamer.daemon.sampler import _rates
 from streamer.pipeline.disk import make_looker
 from streamer.session.session import Session
 from streamer.testing.memory_files import MemoryFiles
+from streamer.wire import frames
 from streamer.wire.frames import Start
 from tests.site import Site, open_site
 from tests.stages import Valve
@@ -54,6 +55,24 @@ async def test_the_daemons_own_records_are_not_counted(autojump_clock: Clock, si
         await peer.admin("group_create", stream="s", group=f"g{number}", settings={})
     await trio.sleep(2)
     assert site.daemon.sampler.totals()["records_acked"] == 0
+
+
+async def test_a_question_that_is_refused_is_no_second_of_throughput(
+    autojump_clock: Clock,
+) -> None:
+    async with open_site({"sla": {"throughput_min": 100.0}}) as site:
+        peer = await site.peer()
+        for _ in range(10):
+            await peer.admin("no such verb")
+            await trio.sleep(1)
+        (objective,) = (await peer.admin("overview"))["sla"]["objectives"]
+        assert (objective["counted"], objective["met"]) == (0, True)
+        await peer.produce([b"a"])
+        failed = await peer.produce([b"a"], partition=7)
+        assert isinstance(failed, frames.Failed)
+        await trio.sleep(2)
+        (objective,) = (await peer.admin("overview"))["sla"]["objectives"]
+        assert (objective["counted"], objective["met"]) == (1, False)
 
 
 async def test_what_went_out_stays_counted_when_its_group_is_deleted(
