@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from operator import add
 from typing import Literal, NamedTuple, TypeVar
@@ -102,6 +102,28 @@ class _Histogram(HdrHistogram):  # type: ignore[misc]
         if value > self.max_value:
             self.max_value = value
 
+    def take_since(self, starts: Iterable[float], now: float) -> tuple[int, float]:
+        """`take` of the time from each start to `now`, in seconds; how many, and their sum.
+
+        One loop without calls, as the first stage takes in every record by itself.
+        """
+        half, mask = self.sub_bucket_half_count_magnitude, self.sub_bucket_mask
+        counts, longest, total_s, times = self.counts, self.max_value, 0.0, 0
+        for start in starts:
+            seconds = now - start
+            total_s += seconds
+            times += 1
+            value = int(seconds * 1_000_000)
+            if value > longest:
+                longest = value = min(value, _MICROSECOND_MAX)
+            elif value < 0:
+                value = 0
+            bucket = (value | mask).bit_length() - half - 1
+            counts[(bucket << half) + (value >> bucket)] += 1
+        self.total_count += times
+        self.max_value = longest
+        return times, total_s
+
     def values_at(self, percents: Sequence[float], other: _Histogram) -> list[int]:
         """The values at these percentiles of this one and `other` together, which have some."""
         longest = max(self.max_value, other.max_value)
@@ -146,6 +168,14 @@ class Latency:
         self.count += times
         self.total_s += seconds * times
         self._now.take(min(max(int(seconds * 1_000_000), 0), _MICROSECOND_MAX), times)
+
+    def record_since(self, starts: Iterable[float], now: float) -> None:
+        """Take in the time from each of `starts` until `now`, by the clock."""
+        if now >= self._turn_at:
+            self._turn()
+        times, total_s = self._now.take_since(starts, now)
+        self.count += times
+        self.total_s += total_s
 
     def summary(self) -> LatencySummary:
         """Percentiles of the window; all 0 when nothing was recorded in it."""

@@ -246,3 +246,15 @@ def test_percentiles_are_those_of_the_library() -> None:
         values = both.get_percentile_to_value_dict(list(PERCENTILES))
         expected = [min(values[percent], longest) for percent in PERCENTILES]
         assert one.values_at(PERCENTILES, other) == expected
+
+
+def test_many_at_once_are_each_of_them() -> None:
+    clock = Clock()
+    one, other = Latency(clock, 60.0), Latency(clock, 60.0)
+    seconds = [0.0, 1e-6, 0.0123, 0.5, 3599.0, 3600.0, 9000.0, -1.0]
+    for each in seconds:
+        one.record(each)
+    other.record_since([clock.now - each for each in seconds], clock.now)
+    assert one.summary() == other.summary()
+    assert one.count == other.count
+    assert one.total_s == pytest.approx(other.total_s)

@@ -13,6 +13,7 @@ A stage need not do anything for it. Where taps or traces want the same moments,
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -92,18 +93,18 @@ class Meter:
         if self.point.taps:
             self.point.saw(item)
 
-    def taken(self, item: Any, offered_at: float, now: float) -> None:
-        """The stage behind has taken an item."""
-        item.taken_at = now
-        self.queueing.record(now - offered_at, now=now)
-        traces = item.traces
-        for trace in traces:
-            trace.span(self._name, "queueing", offered_at, now)
+    def taken(self, entries: Sequence[tuple[Any, int, float]] | deque[Any], now: float) -> None:
+        """The stage behind has taken items: each with its size, and when it was offered."""
+        for item, _, offered_at in entries:
+            item.taken_at = now
+            for trace in item.traces:
+                trace.span(self._name, "queueing", offered_at, now)
+                if self.last:
+                    self._traced.append(trace)
+        self.queueing.record_since([entry[2] for entry in entries], now)
         if self.last:
-            self._lot += 1
+            self._lot += len(entries)
             self._lot_at = now
-            if traces:
-                self._traced += traces
 
     def asked(self, now: float) -> None:
         """The last stage asks for more: it has done with what it took."""

@@ -95,18 +95,17 @@ class _Shared(Generic[T]):
             trio.lowlevel.reschedule(task)
 
     def take(self) -> T:
-        item, nbytes, offered_at = self.queue.popleft()
+        entry = self.queue.popleft()
+        item, nbytes, _ = entry
         self.bytes -= nbytes
         if self.meter is not None:
-            self.meter.taken(item, offered_at, trio.current_time())
+            self.meter.taken([entry], trio.current_time())
         return item
 
     def take_all(self) -> list[T]:
         items = [entry[0] for entry in self.queue]
         if self.meter is not None:
-            now = trio.current_time()
-            for item, _, offered_at in self.queue:
-                self.meter.taken(item, offered_at, now)
+            self.meter.taken(self.queue, trio.current_time())
         self.queue.clear()
         self.bytes = 0
         return items
