@@ -210,7 +210,7 @@ class _Api:
         return self._inside.history()
 
     async def events(self, request: Request) -> bytes:
-        limit = min(integer_of(request, "limit", 100), _EVENTS_MAX)
+        limit = max(1, min(integer_of(request, "limit", 100), _EVENTS_MAX))
         return encoded(await self._inside.events(integer_of(request, "after"), limit))
 
     async def config(self, _request: Request) -> bytes:

@@ -2,7 +2,9 @@
 
 Rules:
 
-- Bounded: the newest `EVENTS_MAX` are kept, and who asks for older ones is told how many it missed.
+- Bounded: the newest `EVENTS_MAX` are kept, and as many of those that are more than information: a
+  thousand sessions that come and go must not hide the crash before them. Who asks for what is not
+  kept any more is told how many it missed.
 - The same thing again within a second is gathered, and becomes one event with a count when the
   second is over: a million redeliveries are a few lines.
 - An event is a sentence and its facts; logs say more, and metrics count exactly.
@@ -12,6 +14,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from heapq import merge
+from itertools import islice
+from operator import itemgetter
 from typing import Any, Literal
 
 import trio
@@ -29,7 +34,8 @@ class Events:
 
     def __init__(self, now_us: Callable[[], int]) -> None:
         self._now_us = now_us
-        self._kept: deque[dict[str, Any]] = deque(maxlen=EVENTS_MAX)
+        self._infos: deque[dict[str, Any]] = deque(maxlen=EVENTS_MAX)
+        self._grave: deque[dict[str, Any]] = deque(maxlen=EVENTS_MAX)
         self._next = 1
         #: (kind, facts) -> until when it is gathered, and what has been gathered.
         self._gathering: dict[tuple[Any, ...], tuple[float, dict[str, Any] | None]] = {}
@@ -65,12 +71,14 @@ class Events:
                     self._add(event)
 
     def _add(self, event: dict[str, Any]) -> None:
-        self._kept.append({"seq": self._next, "at_us": self._now_us(), **event})
+        kept = self._infos if event["severity"] == "info" else self._grave
+        kept.append({"seq": self._next, "at_us": self._now_us(), **event})
         self._next += 1
         self._came.unpark_all()
 
     async def after(self, seq: int, limit: int, wait_s: float) -> dict[str, Any]:
-        """The events from `seq` on (0: the oldest kept), waiting up to `wait_s` for the first.
+        """The events from `seq` on (0: the oldest kept), waiting up to `wait_s` for the first; at
+        most `limit`, which is 1 at the least.
 
         A `seq` from before a restart of the daemon is larger than any here: then from the oldest.
         """
@@ -79,11 +87,11 @@ class Events:
         with trio.move_on_after(wait_s):
             while seq >= self._next and not self._closed:
                 await self._came.park()
-        oldest = self._next - len(self._kept)
-        missed = max(0, oldest - seq) if seq else 0
-        first = max(seq, oldest)
-        found = [event for event in self._kept if event["seq"] >= first][:limit]
-        return {"next": first + len(found), "missed": missed, "events": found}
+        kept = merge(self._infos, self._grave, key=itemgetter("seq"))
+        found = list(islice((event for event in kept if event["seq"] >= seq), limit))
+        end = found[-1]["seq"] + 1 if len(found) == limit else self._next
+        missed = end - seq - len(found) if seq else 0
+        return {"next": end, "missed": missed, "events": found}
 
     def close(self) -> None:
         """The daemon goes down: nobody waits any more."""

@@ -91,6 +91,24 @@ async def test_those_that_were_missed_are_counted(autojump_clock: Clock, events:
     assert (await events.after(0, 1, 0))["missed"] == 0
 
 
+async def test_what_is_grave_outlives_what_is_not(autojump_clock: Clock, events: Events) -> None:
+    for number in range(EVENTS_MAX // 2):
+        events.emit("came", "", number=number)
+    events.emit("crashed", "", severity="error")
+    for number in range(EVENTS_MAX):
+        events.emit("came", "", number=-number - 1)
+    crashed = EVENTS_MAX // 2 + 1
+    first = await events.after(0, 1, 0)
+    assert [each["kind"] for each in first["events"]] == ["crashed"]
+    assert (first["next"], first["missed"]) == (crashed + 1, 0)
+    rest = await events.after(first["next"], EVENTS_MAX, 0)
+    assert (len(rest["events"]), rest["missed"]) == (EVENTS_MAX, 0)
+    # One that was further back missed those before the crash, and none behind it.
+    late = await events.after(2, 10, 0)
+    assert late["events"][0]["kind"] == "crashed"
+    assert late["missed"] == crashed - 2
+
+
 async def test_waiting(autojump_clock: Clock, events: Events) -> None:
     began = trio.current_time()
     assert (await events.after(1, 10, 5))["events"] == []
