@@ -207,8 +207,11 @@ class DataDirectory:
         names = []
         with _faults(root):
             for entry in self._files.listdir(root):
-                # Without metadata it is a stream that was never made in full.
                 if not self._files.exists(f"{root}/{entry}/{META_NAME}"):
+                    # Never made in full; or damaged, and `load_stream` says so. What a long name
+                    # was, its metadata alone could tell.
+                    if "~" not in entry and self._has_log(f"{root}/{entry}"):
+                        names.append(unquote(entry))
                     continue
                 if "~" in entry:
                     names.append(self._read_meta(f"{root}/{entry}/{META_NAME}").name)
@@ -222,6 +225,7 @@ class DataDirectory:
         Raises:
             BadRequest: its name or number of partitions cannot be.
             NotAllowed: there is one of that name.
+            StorageDamaged: there is the log of one, without its metadata.
             StorageError: the disk is at fault.
         """
         check_stream_name(meta.name)
@@ -233,6 +237,7 @@ class DataDirectory:
         with _faults(path):
             if self._files.exists(f"{path}/{META_NAME}"):
                 raise NotAllowed(f"there is a stream {meta.name!r} already")
+            self._check_no_log(path)
             self._files.make_dir(path)
         self.save_stream(meta)
 
@@ -248,11 +253,20 @@ class DataDirectory:
         path = f"{self._stream_path(name)}/{META_NAME}"
         with _faults(path):
             if not self._files.exists(path):
+                self._check_no_log(self._stream_path(name))
                 raise UnknownStream(f"there is no stream {name!r}")
             meta = self._read_meta(path)
         if meta.name != name:
             raise StorageDamaged(f"{path} is of stream {meta.name!r}, not of {name!r}")
         return meta
+
+    def _has_log(self, path: str) -> bool:
+        """Whether a stream's directory has partitions: they are made after its metadata."""
+        return self._files.exists(path) and any(map(str.isdecimal, self._files.listdir(path)))
+
+    def _check_no_log(self, path: str) -> None:
+        if self._has_log(path):
+            raise StorageDamaged(f"{path}/{META_NAME}: the file is gone, and the log is there")
 
     def save_stream(self, meta: StreamMeta) -> None:
         """Put `meta` in place of what is kept of a stream, durably: all of it or nothing.

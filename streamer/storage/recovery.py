@@ -53,6 +53,15 @@ class DamagedRange:
     next_offset: int | None
     reason: str
 
+    def __str__(self) -> str:
+        """For people; what matters comes first, as it may be cut."""
+        last = "the end" if self.next_offset is None else self.next_offset - 1
+        end = self.position + self.nbytes
+        return (
+            f"{self.reason}, offsets {self.first_offset} to {last}"
+            f" (bytes {self.position} to {end} of {self.file})"
+        )
+
 
 @attrs.frozen
 class RecoveryReport:

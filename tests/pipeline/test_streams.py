@@ -29,6 +29,7 @@ from streamer.pipeline.partition import Partition, TailCache
 from streamer.pipeline.streams import Streams, StreamSettings
 from streamer.storage.directory import DataDirectory
 from streamer.storage.partition import Entry, LogSettings, LogState
+from streamer.storage.recovery import DamagedRange
 from streamer.testing.memory_files import MemoryFiles
 
 
@@ -211,6 +212,23 @@ async def test_recovery_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
     assert "torn tail cut" in said
     assert "partition=0" in said
     assert "nbytes=4" in said or "bytes=4" in said
+
+
+async def test_a_stream_whose_metadata_is_gone_is_not_made_anew() -> None:
+    files = MemoryFiles()
+    async with opened(files) as streams:
+        append((await streams.ensure("s")).partition(0), [b"a"])
+    files.unlink("/data/streams/s/stream")
+    async with opened(files) as streams:
+        assert list(streams.unavailable) == ["s"]
+        with pytest.raises(StorageError, match="the file is gone, and the log is there"):
+            await streams.ensure("s")
+
+
+def test_damage_is_told_as_a_sentence() -> None:
+    cut = DamagedRange("/d/0.log", 10, 5, 7, None, "batch is cut short")
+    assert str(cut) == "batch is cut short, offsets 7 to the end (bytes 10 to 15 of /d/0.log)"
+    assert "offsets 7 to 8 " in str(attrs.evolve(cut, next_offset=9))
 
 
 # -------------------------------------------------------------------------------------- changes

@@ -231,6 +231,22 @@ def test_a_stream_that_was_not_made_in_full_is_none(
     assert directory.load_stream("orders") == META
 
 
+@pytest.mark.parametrize("name", ["orders", "é" * 100])
+def test_a_log_without_its_metadata_is_damage_and_no_new_stream(
+    files: MemoryFiles, directory: DataDirectory, name: str
+) -> None:
+    """Made anew it could have fewer partitions, and what lies in the others would be lost."""
+    meta = attrs.evolve(META, name=name)
+    directory.create_stream(meta)
+    directory.open_partition(name, 2, LogSettings(), Codec())
+    files.unlink(f"/srv/data/streams/{encode_name(name)}/stream")
+    # A long name is not in its path, so nobody can tell of which stream it is.
+    assert directory.streams() == ([name] if name == "orders" else [])
+    for refused in (lambda: directory.load_stream(name), lambda: directory.create_stream(meta)):
+        with pytest.raises(StorageDamaged, match="the file is gone, and the log is there"):
+            refused()
+
+
 def test_metadata_that_cannot_be_saved_stays_as_it_was(
     files: MemoryFiles, directory: DataDirectory
 ) -> None:

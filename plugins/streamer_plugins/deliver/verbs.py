@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
-from streamer import BadRequest, StreamerError
+from streamer import BadRequest, StreamerError, UnknownStream
 from streamer.groups.group import Member
 from streamer.groups.ledger import Ledger
 from streamer.groups.ordered import OrderedLedger
@@ -243,6 +244,8 @@ async def _dead(deliver: Deliver, args: Args) -> Any:
     deliver.context.streams.get(args["stream"])
     name = f"{args['stream']}{DEAD}"
     box = deliver.companions.letterboxes.get(name)
+    if box is None:
+        _check_not_lost(deliver, name)
     partitions = [] if box is None else [{"partition": 0, "ranges": box.open}]
     return {"stream": name, "partitions": partitions}
 
@@ -257,11 +260,23 @@ async def _purge(deliver: Deliver, args: Args) -> Any:
 
 def _letterbox(deliver: Deliver, args: Args) -> Letterbox:
     deliver.context.streams.get(args["stream"])
-    box = deliver.companions.letterboxes.get(f"{args['stream']}{DEAD}")
+    name = f"{args['stream']}{DEAD}"
+    box = deliver.companions.letterboxes.get(name)
     if box is None:
+        _check_not_lost(deliver, name)
         raise BadRequest(f"stream {args['stream']!r} has no dead letters")
     box.stream.partition(args["partition"])
     return box
+
+
+def _check_not_lost(deliver: Deliver, name: str) -> None:
+    """A companion that could not be opened is not one that has nothing.
+
+    Raises:
+        StorageError: it could not be opened.
+    """
+    with suppress(UnknownStream):
+        deliver.context.streams.get(name)
 
 
 def _bounds(args: Args) -> list[int]:
@@ -276,8 +291,10 @@ def _bounds(args: Args) -> list[int]:
 
 
 async def _delayed(deliver: Deliver, args: Args) -> Any:
-    found = deliver.companions.delayed.get(f"{args['stream']}{DELAYED}")
+    name = f"{args['stream']}{DELAYED}"
+    found = deliver.companions.delayed.get(name)
     if found is None:
+        _check_not_lost(deliver, name)
         # The stream itself may be made by the first record that comes due.
         deliver.context.streams.get(args["stream"])
         return {"waiting": 0, "next_due_us": None}

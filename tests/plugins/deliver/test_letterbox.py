@@ -137,6 +137,17 @@ async def test_dead_letters_of_dead_letters(autojump_clock: Clock) -> None:
         assert offsets_of(*await one.take()) == [2]
 
 
+async def test_letters_that_cannot_be_opened_are_not_none(autojump_clock: Clock) -> None:
+    files = MemoryFiles()
+    async with opened(files) as site:
+        await bury(site, 2)
+    files.flip_bit("/data/streams/s%2Edead/stream", 30)
+    async with opened(files) as site:
+        for verb, more in (("dead", {}), ("dead_purge", {"ranges": [0, 1], "partition": 0})):
+            failed = await admin(site, verb, stream="s", **more)
+            assert "'s.dead' could not be opened" in failed.message
+
+
 async def test_two_redrives_at_once(autojump_clock: Clock) -> None:
     async with opened() as site:
         await bury(site, 100)

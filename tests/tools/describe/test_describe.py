@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streamer.errors import BadRequest
+from streamer.errors import BadRequest, StorageError, StreamerError, UnknownStream
 
 SPARSE: dict[str, Any] = {
     "overview": {
@@ -112,8 +112,26 @@ def test_figures_of_a_group_that_are_not_told_are_dashes(scripted: Any) -> None:
     assert {"lag - records", "in flight -", "acked - since the daemon began"} <= set(lines)
 
 
+def _raiser(error: StreamerError) -> Any:
+    def answer(_: object) -> None:
+        raise error
+
+    return answer
+
+
+def test_why_a_stream_could_not_be_opened_is_told(scripted: Any) -> None:
+    """It is in no list, and still there is one."""
+    scripted.answers |= {
+        "streams": [],
+        "stream": _raiser(StorageError("stream 's' could not be opened: the file is gone")),
+    }
+    result = scripted("describe", "stream", "s", status=74)
+    assert result.stderr == "streamer: stream 's' could not be opened: the file is gone\n"
+
+
 def test_of_several_names_none_is_described_if_one_is_unknown(scripted: Any) -> None:
     scripted.answers |= SPARSE
+    scripted.answers["stream"] = _raiser(UnknownStream("there is no stream 'groups'"))
     result = scripted("describe", "stream", "s", "groups", status=1)
     assert result.stdout == ""
     # What is the daemon's own is not proposed.

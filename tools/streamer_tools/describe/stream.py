@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -45,6 +46,7 @@ async def collect(ask: Asker, name: str) -> list[dict[str, Any]]:
     """The document of a stream."""
     known = {each["name"]: each for each in await ask("streams", own=True)}
     if name not in known:
+        await _check_available(ask, name)
         raise unknown("stream", name, (each for each in known if not each.startswith("__")))
     overview, config = await ask("overview"), await ask("config")
     glance = {each["name"]: each for each in overview.get("streams", ())}
@@ -66,6 +68,14 @@ async def collect(ask: Asker, name: str) -> list[dict[str, Any]]:
             "settings": settings.of_stream(config, name),
         }
     ]
+
+
+async def _check_available(ask: Asker, name: str) -> None:
+    """A stream that could not be opened is in no list: the daemon says why, asked by its name."""
+    from streamer.errors import UnknownStream
+
+    with suppress(UnknownStream):
+        await ask("stream", stream=name)
 
 
 def _count(partitions: list[dict[str, Any]]) -> int:
