@@ -67,6 +67,10 @@ def check_trace(config: TraceConfig, packages: Sequence[str] = _PACKAGES) -> Ite
     if not fits:
         allowed = 'http://HOST:PORT or https://HOST:PORT, with a path or without; "" for none'
         yield Fault("trace.otlp_endpoint", f'"{endpoint}"', allowed)
+    elif url.username is not None:
+        # Settings are shown to whoever may look; the library reads this from the environment.
+        allowed = "none there: set OTEL_EXPORTER_OTLP_HEADERS in the daemon's environment"
+        yield Fault("trace.otlp_endpoint", "a user or a password in the URL", allowed)
     missing = [name for name in packages if not _is_there(name)]
     if missing:
         yield Fault(

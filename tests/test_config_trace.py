@@ -43,3 +43,9 @@ def test_without_the_extra_it_says_what_to_install() -> None:
         "and opentelemetry_not_there, allowed an endpoint where they are installed "
         "(pip install 'streamer[otel]')"
     )
+
+
+def test_a_password_in_the_url_would_be_shown_to_all() -> None:
+    (fault,) = faults(otlp_endpoint="https://me:secret@traces:4318")
+    assert "OTEL_EXPORTER_OTLP_HEADERS" in fault
+    assert "secret" not in fault
