@@ -148,7 +148,8 @@ class Sampler:
 
     def _look(self) -> None:
         daemon, now = self._daemon, trio.current_time()
-        self.seconds += 1
+        # Seconds without a look (a stalled loop) are none in which all was well.
+        self.seconds += max(1, round(now - self._looks[-1][0])) if self._looks else 1
         self._ok = daemon.health().ok
         self.seconds_ok += self._ok
         self._looks.append((now, self.totals()))

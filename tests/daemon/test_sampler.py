@@ -165,3 +165,13 @@ async def test_groups_that_are_down_are_none(autojump_clock: Clock, site: Site) 
     site.daemon.deliver._deliverer = None
     await trio.sleep(2)
     assert site.daemon.sampler.groups == []
+
+
+async def test_seconds_without_a_look_are_not_available(autojump_clock: Clock, site: Site) -> None:
+    await trio.sleep(9.5)
+    sampler = site.daemon.sampler
+    assert sampler.availability == 1.0
+    at, totals = sampler._looks[-1]
+    sampler._looks[-1] = at - 9, totals
+    await trio.sleep(1)
+    assert sampler.availability == pytest.approx(11 / 20, abs=0.05)
