@@ -35,6 +35,25 @@ def test_full_groups_and_quick_commits_grow_it_to_its_bound() -> None:
     assert decisions == {"grow", "hold"}
 
 
+def test_a_group_of_just_what_it_may_hold_is_full() -> None:
+    """The limit has a fraction, and a group has not."""
+    controller = make()
+    for _ in range(100):
+        count = controller.count_limit
+        controller.closed(count, count * 100)
+        controller.committed(0.001)
+    assert controller.count_limit == 4096
+
+
+def test_full_groups_that_wait_for_each_other_grow_it_however_slow_they_are() -> None:
+    controller = make()
+    full(controller)
+    assert controller.committed(0.5, behind=3) == "grow"
+    assert controller.committed(0.5, behind=0) == "shrink"
+    controller.closed(1, 100)
+    assert controller.committed(0.5, behind=3) == "hold", "at its bound, and the group was not full"
+
+
 def test_slow_commits_shrink_it_to_its_bound() -> None:
     controller = make()
     controller.records = 4096.0
@@ -46,7 +65,7 @@ def test_slow_commits_shrink_it_to_its_bound() -> None:
     assert controller.committed(0.5) == "hold"
 
 
-def test_groups_that_are_mostly_empty_let_it_fall_back() -> None:
+def test_groups_that_are_all_but_empty_let_it_fall_back() -> None:
     controller = make()
     controller.records = 1000.0
     controller.closed(3, 300)
@@ -54,10 +73,10 @@ def test_groups_that_are_mostly_empty_let_it_fall_back() -> None:
     assert controller.count_limit == 900
 
 
-def test_groups_half_full_leave_it_as_it_is() -> None:
+def test_groups_that_are_not_all_but_empty_leave_it_as_it_is() -> None:
     controller = make()
     controller.records = 1000.0
-    controller.closed(700, 70_000)
+    controller.closed(200, 20_000)
     assert controller.committed(0.001) == "hold"
     assert controller.count_limit == 1000
 

@@ -1,10 +1,17 @@
 """How large a group of single records may grow: decided from measured commit latency.
 
 Rules, in the manner of congestion control (additive rise would take minutes over our range, so
-rise and fall are both by a factor): a commit slower than the target shrinks the groups; a quick
-one after a group that was full lets them grow; one after a group that was mostly empty lets them
-fall back, so that an idle daemon answers at its quickest. Bytes follow records by the measured
-mean size. Every decision is counted by its name.
+rise and fall are both by a factor):
+
+- A full group with others under way lets them grow, however slow its commit was: what waits goes
+  into one commit anyway, and fewer groups cost less. Shrinking there would make an overload worse.
+- Else a commit slower than the target shrinks the groups, and a quick one after a full group lets
+  them grow.
+- A group that was all but empty lets them fall back. As groups leave by themselves when nothing is
+  under way, the limit is to bound what a backlog becomes and not what is usual, so it stays well
+  above that: measured, a limit that binds at the top of a swing doubles p99.
+
+Bytes follow records by the measured mean size. Every decision is counted by its name.
 """
 
 from __future__ import annotations
@@ -14,8 +21,8 @@ import attrs
 GROW = 1.25
 SHRINK = 0.7
 DECAY = 0.9
-#: A group below this share of what it may hold says that the limit is not what bounds it.
-_MOSTLY_EMPTY = 0.5
+#: A group below this share of what it may hold says that the limit is far from what bounds it.
+_MOSTLY_EMPTY = 0.125
 #: Weight of the newest group in the mean record size.
 _SIZE_WEIGHT = 0.1
 
@@ -49,16 +56,19 @@ class Controller:
 
     def closed(self, records: int, nbytes: int) -> None:
         """A group of single records was closed."""
-        self.fill = records / self.records
+        # Of the whole records that it could hold: of 27.25 nothing would ever be full.
+        self.fill = records / self.count_limit
         self.record_bytes += _SIZE_WEIGHT * (nbytes / records - self.record_bytes)
 
-    def committed(self, latency_s: float) -> str:
-        """A group was answered after `latency_s`; the decision that follows from it."""
+    def committed(self, latency_s: float, behind: int = 0) -> str:
+        """A group was answered after `latency_s`, with `behind` others under way; the decision that
+        follows from it."""
         before = self.records
-        if latency_s > self.latency_target_s:
+        full = self.fill >= 1.0
+        if latency_s > self.latency_target_s and not (full and behind):
             self.records = max(self.records_min, before * SHRINK)
             return "shrink" if self.records < before else "hold"
-        if self.fill >= 1.0:
+        if full:
             self.records = min(self.records_max, before * GROW + 1)
             return "grow" if self.records > before else "hold"
         if self.fill < _MOSTLY_EMPTY:

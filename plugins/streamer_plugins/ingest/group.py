@@ -115,7 +115,7 @@ class _Ingest:
         """A group left the pipeline: adapt, and let a waiting group go."""
         controller = self.controller
         before = controller.records
-        decision = controller.committed(latency_s)
+        decision = controller.committed(latency_s, self._flow.in_flight)
         self._decisions[decision].value += 1
         if controller.records != before:
             change = self._now_us(), decision, latency_s, controller.fill, before
