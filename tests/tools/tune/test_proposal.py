@@ -45,11 +45,11 @@ def test_the_one_that_proves_better() -> None:
     [
         ([row(Candidate(PRESENT), 1.0), row(LEADER, 1.001)], "below 2%"),
         ([row(Candidate(PRESENT), 1.0), row(LEADER, 0.9)], "beyond the noise"),
-        ([row(Candidate(PRESENT), 1.0, 4), row(LEADER, 3.0, 4)], "4 pairs of runs"),
+        ([row(Candidate(PRESENT), 1.0, 5), row(LEADER, 3.0, 5)], "5 pairs of runs"),
         (
             [
                 row(Candidate(PRESENT), 1.0),
-                attrs.evolve(row(LEADER, 3.0), runs=(*[good()] * 4, Run(fault="it died"))),
+                attrs.evolve(row(LEADER, 3.0), runs=(*[good()] * 5, Run(fault="it died"))),
             ],
             "failed in the confirmation: it died",
         ),
@@ -64,10 +64,10 @@ def test_or_none_and_why(rows: list[Row], reason: str) -> None:
 def test_the_smaller_change_unless_it_is_worse() -> None:
     reduced = LEADER.without(["batch.zstd_level"], "c01 reduced")
     present = row(Candidate(PRESENT), 1.0)
-    alike = evidence(present, row(LEADER, 1.5), row(reduced, 1.49), reduced=reduced)
+    alike = evidence(present, row(LEADER, 1.5), row(reduced, 1.49), reduced=[reduced])
     assert conclude(alike).candidate == reduced
     assert conclude(alike).dropped == ("batch.zstd_level",)
-    worse = evidence(present, row(LEADER, 1.5), row(reduced, 1.2), reduced=reduced)
+    worse = evidence(present, row(LEADER, 1.5), row(reduced, 1.2), reduced=[reduced])
     assert conclude(worse).candidate == LEADER
 
 
@@ -84,7 +84,7 @@ def test_a_candidate_that_was_not_confirmed_is_a_bug() -> None:
             evidence(
                 row(Candidate(PRESENT), 1.0),
                 row(LEADER, 1.5),
-                reduced=attrs.evolve(other, name="reduced"),
+                reduced=[attrs.evolve(other, name="reduced")],
             )
         )
 

@@ -88,9 +88,9 @@ class Evidence:
     candidates: list[Candidate] = attrs.Factory(list)
     rounds: list[Round] = attrs.Factory(list)
     findings: list[Finding] = attrs.Factory(list)
-    #: What the halving, and then the ablation, left.
+    #: What the halving left, and smaller changes that may do as well.
     leader: Candidate | None = None
-    reduced: Candidate | None = None
+    reduced: list[Candidate] = attrs.Factory(list)
     #: Why it ended before it was through; "" where it did not.
     cut_short: str = ""
     #: What else is to be known of how it went.

@@ -31,7 +31,7 @@ SECONDS_MIN = 0.25
 #: Without time for an ablation.
 _SMALLEST = (2, SECONDS_MIN)
 #: Passes, and how long their runs must be at the least: what is done where there is time for it.
-CONFIRMATION: Steps = ((16, 1.0), (9, 0.5), (PAIRS_MIN + 1, SECONDS_MIN), (PAIRS_MIN, SECONDS_MIN))
+CONFIRMATION: Steps = ((16, 1.0), (9, 0.5), (PAIRS_MIN + 1, SECONDS_MIN), (PAIRS_MIN, 0.2))
 ABLATION: Steps = ((6, 1.0), (4, 0.5), (3, SECONDS_MIN), (2, SECONDS_MIN))
 #: Beyond it time goes into more passes: many short pairs tell more than a few long ones where the
 #: machine has other work. Beyond those it goes into longer runs.
@@ -85,7 +85,7 @@ class Plan:
         last_s = self.seconds_of(self.rounds - 1)
         if not self.ablate:
             return total + 2 * PAIRS_MIN * cost_s(last_s, overhead_s)
-        runs = 3 * (_CHANGES + 2) + 3 * 9
+        runs = 3 * (_CHANGES + 2) + 4 * 9
         return total + runs * cost_s(min(last_s, 1.0), overhead_s)
 
 

@@ -48,7 +48,7 @@ def conclude(evidence: Evidence) -> Proposal:
     pick = _pick(evidence, confirmation, present)
     found = certainty.differences(pick.scores, present.scores)
     facts = _facts(evidence, present, pick, found)
-    if not _proves(pick, found):
+    if not _proves(evidence, pick, found):
         return Proposal(None, _why_not(evidence, pick, found), **facts)
     check_measured(evidence, pick.candidate.changes)
     kept = {name for name, _ in pick.candidate.changes}
@@ -61,24 +61,31 @@ def conclude(evidence: Evidence) -> Proposal:
 
 
 def _pick(evidence: Evidence, confirmation: Round, present: Row) -> Row:
-    """The row to propose if it proves better: the one with fewer changes, unless it is worse."""
+    """The row to propose if it proves better: that with the fewest changes which does, and is not
+    beaten by the leader."""
     assert evidence.leader is not None
     whole = confirmation.row(evidence.leader)
-    if evidence.reduced is None:
-        return whole
-    fewer = confirmation.row(evidence.reduced)
-    if not _proves(fewer, certainty.differences(fewer.scores, present.scores)):
-        return whole
-    lost = certainty.differences(whole.scores, fewer.scores)
-    return whole if certainty.is_better(lost) and not _has_failed(whole) else fewer
+    fewer = [confirmation.row(each) for each in evidence.reduced]
+    for row in sorted(fewer, key=lambda row: len(row.candidate.changes)):
+        lost = certainty.differences(whole.scores, row.scores)
+        beaten = certainty.is_better(lost) and not _has_failed(whole)
+        found = certainty.differences(row.scores, present.scores)
+        if _proves(evidence, row, found) and not beaten:
+            return row
+    return whole
 
 
 def _has_failed(row: Row) -> bool:
     return not row.runs or any(run.failed for run in row.runs)
 
 
-def _proves(row: Row, found: list[float]) -> bool:
-    return not _has_failed(row) and certainty.is_better(found)
+def _proves(evidence: Evidence, row: Row, found: list[float]) -> bool:
+    return not _has_failed(row) and certainty.is_better(found, _tries(evidence))
+
+
+def _tries(evidence: Evidence) -> int:
+    """How many were confirmed: each might have succeeded by chance."""
+    return 1 + len(evidence.reduced)
 
 
 def _facts(evidence: Evidence, present: Row, pick: Row, found: list[float]) -> dict[str, Any]:
@@ -87,7 +94,7 @@ def _facts(evidence: Evidence, present: Row, pick: Row, found: list[float]) -> d
         "before": before,
         "after": after,
         "gain": certainty.gain(found),
-        "chance": certainty.chance(found),
+        "chance": min(1.0, _tries(evidence) * certainty.chance(found)),
         "pairs": len(found),
         "spread_before": certainty.spread([r.records_per_s for r in present.runs]),
         "spread_after": certainty.spread([r.records_per_s for r in pick.runs]),
@@ -111,7 +118,8 @@ def _why_not(evidence: Evidence, pick: Row, found: list[float]) -> str:
             f"the confirmation has {len(found)} pairs of runs{cut}, and at least "
             f"{certainty.PAIRS_MIN} are needed to tell a gain from noise"
         )
-    gain, chance = certainty.gain(found), certainty.chance(found)
+    gain = certainty.gain(found)
+    chance = min(1.0, _tries(evidence) * certainty.chance(found))
     if chance <= certainty.CHANCE_MAX:
         return f"the gain of {gain:.1%} is below {certainty.GAIN_MIN:.0%}, not worth a change"
     return (

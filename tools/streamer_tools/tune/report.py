@@ -120,7 +120,7 @@ def proposal_lines(evidence: Evidence, proposal: Proposal) -> Iterator[str]:
         )
         yield f"  score of the medians: {factors} = {proposal.parts.value:.2f}"
     if proposal.dropped:
-        yield f"  left out, as they made no measurable difference: {', '.join(proposal.dropped)}"
+        yield f"  left out, as it is as good without: {', '.join(proposal.dropped)}"
     if proposal.candidate is not None:
         names = {name for name, _ in proposal.candidate.changes}
         alone = [each.knob for each in evidence.findings if each.knob in names and not each.matters]

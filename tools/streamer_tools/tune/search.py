@@ -4,7 +4,7 @@
     halving       many random candidates with short runs; the better half goes on, for twice as
                   long
     ablation      the one that is left, and it with each of its changes put back
-    confirmation  the present one, the one that is left, and it without what made no difference
+    confirmation  the present one, the one that is left, and smaller changes that may do as well
 
 Rules:
 
@@ -36,7 +36,7 @@ from streamer_tools.tune.plan import (
     turns,
 )
 from streamer_tools.tune.score import Run, Weights, middle, score
-from streamer_tools.tune.space import PRESENT, Candidate, Space
+from streamer_tools.tune.space import CLIENT, PRESENT, Candidate, Space, Value
 
 #: One run of a candidate for so many seconds. It tells failure as a run without figures.
 Measure = Callable[[Candidate, float], Run]
@@ -106,7 +106,8 @@ class Search:
             evidence.plan = make_plan(self._left_s * _SLACK, self._overhead_s)
             evidence.leader = self._halve(evidence.plan)
             if evidence.leader is not None:
-                evidence.reduced = self._ablate(evidence.leader)
+                evidence.findings += self._ablate(evidence.leader)
+                evidence.reduced += smaller(evidence.leader, evidence.findings)
                 self._confirm(evidence.leader, evidence.reduced)
         except KeyboardInterrupt:
             evidence.cut_short = INTERRUPTED
@@ -152,32 +153,22 @@ class Search:
     def _has_time(self, count: int, seconds: float, passes: int, plan: Plan) -> bool:
         """Whether a round leaves enough for the shortest confirmation."""
         round_s = count * passes * cost_s(seconds, self._overhead_s)
-        least_s = 3 * certainty.PAIRS_MIN * cost_s(plan.seconds, self._overhead_s)
+        least_s = 4 * certainty.PAIRS_MIN * cost_s(plan.seconds, self._overhead_s)
         return self._left_s >= round_s + least_s
 
-    def _ablate(self, leader: Candidate) -> Candidate | None:
-        """The leader without what made no measurable difference; None if that is the leader."""
+    def _ablate(self, leader: Candidate) -> list[Finding]:
+        """What each change of the leader does; nothing where there is one, or no time."""
         if len(leader.changes) < 2:
-            return None
+            return []
         variants = {
             name: leader.without([name], f"{leader.name} without {name}")
             for name, _ in leader.changes
         }
-        candidates = [self._present, leader, *variants.values()]
-        found = self._ablation_round(candidates)
-        if found is None:
-            return None
-        self.evidence.findings += _findings(found, leader, variants)
-        useless = [each.knob for each in self.evidence.findings if not each.matters]
-        if len(useless) == len(leader.changes):
-            # None stands out by itself: those without which it was worse may do it together.
-            findings = self.evidence.findings
-            useless = [each.knob for each in findings if each.loss < certainty.GAIN_MIN]
-        reduced = leader.without(useless, f"{leader.name} reduced")
-        return None if reduced.is_present or reduced.changes == leader.changes else reduced
+        found = self._ablation_round([self._present, leader, *variants.values()])
+        return [] if found is None else _findings(found, leader, variants)
 
     def _ablation_round(self, candidates: Sequence[Candidate]) -> Round | None:
-        least_s = 3 * (certainty.PAIRS_MIN + 1) * cost_s(2 * SECONDS_MIN, self._overhead_s)
+        least_s = 4 * (certainty.PAIRS_MIN + 1) * cost_s(2 * SECONDS_MIN, self._overhead_s)
         left_s = min(self._left_s * _ABLATION_SHARE, self._left_s * _SLACK - least_s)
         found = turns(left_s, len(candidates), self._overhead_s, ABLATION)
         if found is not None:
@@ -189,8 +180,8 @@ class Search:
         )
         return None
 
-    def _confirm(self, leader: Candidate, reduced: Candidate | None) -> None:
-        candidates = [self._present, leader, *([reduced] if reduced is not None else [])]
+    def _confirm(self, leader: Candidate, reduced: Sequence[Candidate]) -> None:
+        candidates = [self._present, leader, *reduced]
         found = turns(self._left_s * _SLACK, len(candidates), self._overhead_s, CONFIRMATION)
         passes, seconds = found or CONFIRMATION[-1]
         self._round("confirmation", "confirmation", candidates, seconds, passes)
@@ -303,3 +294,23 @@ def _findings(found: Round, leader: Candidate, variants: dict[str, Candidate]) -
         matters = mean > max(noise, certainty.GAIN_MIN)
         findings.append(Finding(name, value, mean, noise, matters))
     return findings
+
+
+def smaller(leader: Candidate, findings: Sequence[Finding]) -> list[Candidate]:
+    """What might do as well with fewer changes: the leader less what made no difference, and its
+    client settings alone, which spare a restart of the daemon."""
+    stay = [each.knob for each in findings if each.matters]
+    if not stay:
+        # None stands out by itself: those without which it was worse may do it together.
+        stay = [each.knob for each in findings if each.loss >= certainty.GAIN_MIN]
+    if not stay:
+        by_loss = sorted(findings, key=lambda each: -each.loss)
+        stay = [each.knob for each in by_loss[: len(findings) // 2]]
+    clients = [name for name, _ in leader.changes if name.startswith(CLIENT)]
+    found: dict[tuple[tuple[str, Value], ...], Candidate] = {}
+    for names, what in ((stay, "reduced"), (clients, "client alone")):
+        others = [name for name, _ in leader.changes if name not in names]
+        candidate = leader.without(others, f"{leader.name} {what}")
+        if candidate.changes not in ((), leader.changes):
+            found.setdefault(candidate.changes, candidate)
+    return list(found.values())
