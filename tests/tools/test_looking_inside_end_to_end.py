@@ -333,7 +333,7 @@ def test_find_by_key_reads_the_partition_of_the_key(shell: Shell) -> None:
     limited = shell("find", "keyed", "--contains", "value 1", "--limit", "2", "--values")
     assert len(limited.stdout.splitlines()) == 2
     none = shell("find", "keyed", "--key", "nobody", status=1)
-    assert (none.stdout, none.stderr) == (b"", b"")
+    assert (none.stdout, none.stderr) == (b"", b"streamer: no such records in keyed\n")
 
 
 def test_find_by_time(shell: Shell) -> None:
@@ -388,7 +388,7 @@ def test_a_pipeline_a_session_and_the_daemon_are_described(shell: Shell, daemon:
     with shell.start("consume", "one-read", "--follow") as reader:
         assert reader.stdout is not None
         assert reader.stdout.readline() == b"a\n"
-        text = shell("describe", "session", "streamer-python").stdout.decode()
+        text = shell("describe", "session", "streamer consume").stdout.decode()
         assert "window_bytes" in text
         assert "one-read" in text
         reader.terminate()

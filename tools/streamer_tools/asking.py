@@ -6,12 +6,14 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
-import trio
 
 from streamer_tools.exits import Exit, Told
 
 if TYPE_CHECKING:
     from streamer.client import Client
+
+#: How long a daemon may be away while somebody waits for an answer.
+RECONNECT_S = 5.0
 
 
 def ask(url: str, verb: str, **arguments: Any) -> Any:
@@ -21,13 +23,15 @@ def ask(url: str, verb: str, **arguments: Any) -> Any:
         ConnectionFailed: no daemon answers at `url`.
         StreamerError: it refused.
     """
+    import trio
+
     return trio.run(_ask, url, verb, arguments)
 
 
 async def _ask(url: str, verb: str, arguments: dict[str, Any]) -> Any:
     from streamer.client import connect
 
-    async with connect(url) as client:
+    async with connect(url, name="streamer", reconnect_s=RECONNECT_S) as client:
         return await asked(client, url, verb, arguments)
 
 
@@ -46,10 +50,13 @@ async def asked(client: Client, url: str, verb: str, arguments: dict[str, Any]) 
     except BadRequest as error:
         if not error.message.startswith(("unknown admin verb", f"{verb}: takes [")):
             raise
+        daemon, tool = client.server_name or "of another version", f"streamer/{__version__}"
+        # Before a release both may call themselves by the same number.
+        which = f"another build of {tool}" if daemon == tool else tool
         raise Told(
             Exit.PROTOCOL,
-            f"the daemon at {url} is {client.server_name or 'of another version'} and does not "
-            f"know {verb!r} as this tool does, which is streamer {__version__}",
+            f"the daemon at {url} is {daemon} and does not know {verb!r} as this tool does,"
+            f" which is {which}",
         ) from error
 
 

@@ -145,7 +145,7 @@ async def _consume(
 
     from streamer.client import connect
 
-    async with connect(url) as client:
+    async with connect(url, name="streamer consume") as client:
         # Asked in any case: a stream that is not there is refused, not waited for.
         partitions = await _partitions(client, stream)
         if partition is not None:

@@ -90,7 +90,7 @@ async def consume_group(
     """Be a member of the group, and print what comes; see the module and the command's help."""
     from streamer.client import connect
 
-    async with connect(url) as client:
+    async with connect(url, name="streamer consume") as client:
         info = await client.stream(stream)
         if printer.left == 0:
             return

@@ -88,7 +88,7 @@ async def _sample(url: str, stream: str, count: int) -> list[bytes]:
     from streamer.client import connect
 
     values: list[bytes] = []
-    async with connect(url) as client:
+    async with connect(url, name="streamer dict train") as client:
         # A reader would wait for a stream that is not there, or find it empty.
         await client.stream(stream)
         async with client.reader(stream, start="earliest", follow=False) as reader:

@@ -17,6 +17,7 @@ import attrs
 import click
 
 from streamer_tools import show
+from streamer_tools.asking import RECONNECT_S
 from streamer_tools.exits import Exit
 from streamer_tools.options import json_option, natural, url_option
 from streamer_tools.printing import Printer, Progress, interrupted
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from streamer.client.reader import Reader
     from streamer.records import Record
 
-#: How long a daemon may be away in the middle.
-RECONNECT_S = 5.0
 #: Clocks of producers disagree, and records may be late: reading ends after so many batches in a
 #: row that are wholly so much later.
 _LATE_US = 60_000_000
@@ -102,7 +101,10 @@ def command(
         if interrupted(error):
             click.echo(f"streamer: {show.escaped(search.sentence())}", err=True)
         raise
-    return Exit.OK if search.found else Exit.FAILED
+    if search.found:
+        return Exit.OK
+    click.echo(f"streamer: no such records in {show.escaped(stream)}", err=True)
+    return Exit.FAILED
 
 
 def _header(text: str) -> tuple[str, bytes | None]:

@@ -15,6 +15,7 @@ import attrs
 import click
 
 from streamer_tools import show
+from streamer_tools.asking import RECONNECT_S
 from streamer_tools.exits import Exit
 from streamer_tools.options import duration, json_option, natural, print_json, url_option
 from streamer_tools.printing import Progress, interrupted, print_rows
@@ -22,8 +23,6 @@ from streamer_tools.printing import Progress, interrupted, print_rows
 if TYPE_CHECKING:
     from streamer.client import Client
 
-#: How long a daemon may be away in the middle.
-RECONNECT_S = 5.0
 
 COLUMNS = (
     show.Column("partition", "partition"),

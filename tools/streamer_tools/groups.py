@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from streamer_tools import show
+from streamer_tools.asking import RECONNECT_S
 from streamer_tools.options import json_option, print_json, url_option
 from streamer_tools.printing import print_rows
 
@@ -67,7 +68,7 @@ def command(stream: str | None, url: str, as_json: bool) -> None:
 async def _groups(url: str, stream: str | None) -> list[dict[str, Any]]:
     from streamer.client import connect
 
-    async with connect(url) as client:
+    async with connect(url, name="streamer groups", reconnect_s=RECONNECT_S) as client:
         if stream is not None:
             # One that is not there is refused; it has no groups, but that says less.
             await client.stream(stream)

@@ -9,6 +9,7 @@ import attrs
 import click
 
 from streamer_tools import show
+from streamer_tools.asking import RECONNECT_S
 from streamer_tools.exits import Exit
 from streamer_tools.options import duration, json_option, natural, print_json, url_option
 from streamer_tools.printing import print_rows
@@ -101,7 +102,7 @@ async def _lag(url: str, stream: str | None, group: str | None) -> list[dict[str
     from streamer.client import connect
     from streamer.errors import UnknownGroup
 
-    async with connect(url) as client:
+    async with connect(url, name="streamer lag", reconnect_s=RECONNECT_S) as client:
         if stream is not None:
             await client.stream(stream)
         found: list[dict[str, Any]] = await client.admin("lag", {"stream": stream or ""})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamer_tools import show
+from streamer_tools.asking import RECONNECT_S
 from streamer_tools.options import json_option, natural, print_json, url_option
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def command(stream: str, partition: int, offset: int, url: str, as_json: bool) -
 async def _peek(url: str, stream: str, partition: int, offset: int) -> ReceivedBatch:
     from streamer.client import connect
 
-    async with connect(url) as client:
+    async with connect(url, name="streamer peek", reconnect_s=RECONNECT_S) as client:
         return await client.peek(stream, offset, partition)
 
 

@@ -128,7 +128,7 @@ async def _produce(
 
     source = Input(descriptor)
     async with (
-        connect(url) as client,
+        connect(url, name="streamer produce") as client,
         _producer(client, stream, partition, tally.delay_s) as producer,
     ):
         tally.begin = time.monotonic()

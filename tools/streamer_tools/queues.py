@@ -83,7 +83,7 @@ async def _show(url: str, watch: bool, interval_s: float, as_json: bool) -> None
     from streamer.client import connect
 
     rates = Rates()
-    async with connect(url) as client:
+    async with connect(url, name="streamer queues") as client:
         rates.look(await client.queues(), time.monotonic())
         with Display(as_json, live=watch) as display:
             await trio.sleep(min(_GLANCE_S, interval_s))

@@ -15,6 +15,7 @@ import attrs
 import click
 
 from streamer_tools import show
+from streamer_tools.asking import RECONNECT_S
 from streamer_tools.options import duration, json_option, url_option
 from streamer_tools.printing import Printer, interrupted
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 #: How long the daemon waits for the first item, and how often it is asked at most.
 _WAIT_MS = 2000
 _PAUSE_S = 0.05
-#: A daemon that is away for longer has ended the tap anyway.
-RECONNECT_S = 5.0
 #: Records that are shown of an item.
 _RECORDS_MAX = 10
 #: Narrower than that, a line leaves out what is least wanted.

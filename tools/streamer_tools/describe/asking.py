@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from streamer_tools.asking import RECONNECT_S
 from streamer_tools.describe.sheet import Part, print_parts
 from streamer_tools.options import print_json
 
 if TYPE_CHECKING:
     from streamer.client import Client
-
-#: How long a daemon may be away in the middle.
-_RECONNECT_S = 5.0
 
 
 @attrs.define
@@ -65,7 +63,7 @@ def describe(
     async def run() -> list[dict[str, Any]]:
         from streamer.client import connect
 
-        async with connect(url, name="streamer describe", reconnect_s=_RECONNECT_S) as client:
+        async with connect(url, name="streamer describe", reconnect_s=RECONNECT_S) as client:
             asker = Asker(client, url)
             return [document for name in names for document in await collect(asker, name)]
 

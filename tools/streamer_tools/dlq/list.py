@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from streamer_tools.asking import RECONNECT_S
 from streamer_tools.dlq.filters import Filters, filter_options
 from streamer_tools.dlq.letters import BRIEF, COLUMNS, letter_json, row
 from streamer_tools.options import json_option, print_json, url_option
@@ -41,7 +42,10 @@ async def _list(url: str, stream: str, filters: Filters, as_json: bool) -> None:
     rows_max = _ROWS_MAX if filters.count is None else filters.count
     rows: list[dict[str, Any]] = []
     more = False
-    async with connect(url) as client, matching(client, stream, filters) as letters:
+    async with (
+        connect(url, name="streamer dlq list", reconnect_s=RECONNECT_S) as client,
+        matching(client, stream, filters) as letters,
+    ):
         async for letter in letters:
             if as_json:
                 print_json(letter_json(letter))

@@ -67,7 +67,10 @@ async def _find(url: str, stream: str, filters: Filters) -> dict[int, array[int]
     from streamer_tools.dlq.reading import matching
 
     found: dict[int, array[int]] = {}
-    async with connect(url) as client, matching(client, stream, filters) as letters:
+    async with (
+        connect(url, name="streamer dlq") as client,
+        matching(client, stream, filters) as letters,
+    ):
         async for letter in letters:
             found.setdefault(letter.partition, array("q")).append(letter.offset)
     return found
@@ -78,7 +81,7 @@ async def _do(verb: str, url: str, stream: str, found: dict[int, array[int]]) ->
 
     request, past = _VERBS[verb]
     done = 0
-    async with connect(url) as client:
+    async with connect(url, name="streamer dlq") as client:
         for partition, offsets in found.items():
             for ranges in portions(offsets, _RECORDS):
                 arguments = {"stream": stream, "partition": partition, "ranges": ranges}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer_tools import show
+from streamer_tools.asking import RECONNECT_S
 from streamer_tools.options import json_option, natural, print_json, url_option
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ async def _find(url: str, stream: str, partition: int, offset: int) -> DeadLette
     from streamer.errors import OffsetOutOfRange
     from streamer.groups.ranges import Ranges
 
-    async with connect(url) as client, AsyncExitStack() as stack:
+    async with (
+        connect(url, name="streamer dlq show", reconnect_s=RECONNECT_S) as client,
+        AsyncExitStack() as stack,
+    ):
         dead = await client.admin("dead", {"stream": stream})
         waiting = {each["partition"]: Ranges(each["ranges"]) for each in dead["partitions"]}
         if waiting.get(partition, Ranges()).overlap(offset, offset + 1):

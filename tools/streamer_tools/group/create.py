@@ -43,7 +43,7 @@ async def _create(url: str, stream: str, group: str, settings: dict[str, Any]) -
 
     name = {"stream": stream, "group": group}
     made = with_stream = False
-    async with connect(url) as client:
+    async with connect(url, name="streamer group create") as client:
         # Making one that is there is answered as if it had been made.
         try:
             await client.admin("group", name)

@@ -88,7 +88,7 @@ async def _add(url: str, schedule: dict[str, Any]) -> Any:
     from streamer.errors import BadRequest
 
     name = schedule["name"]
-    async with connect(url) as client:
+    async with connect(url, name="streamer schedule add") as client:
         try:
             return await client.admin("schedule_add", schedule)
         except BadRequest as error:

@@ -15,7 +15,7 @@ from typing import Any
 import click
 import trio
 
-from streamer_tools.asking import asked
+from streamer_tools.asking import RECONNECT_S, asked
 from streamer_tools.options import is_terminal, print_json
 from streamer_tools.top.grid import ASCII
 from streamer_tools.top.live import Looking
@@ -34,7 +34,7 @@ async def look_once(url: str, state: State, views: Sequence[str]) -> None:
     """
     from streamer.client import connect
 
-    async with connect(url, name="streamer top") as client:
+    async with connect(url, name="streamer top", reconnect_s=RECONNECT_S) as client:
         scene = await Looking(client, url).look(Scene(url), state)
     lines = plain_sections(scene, state, width(), views)
     if is_terminal("stdout"):
@@ -56,7 +56,7 @@ async def documents(url: str, interval_s: float, once: bool) -> None:
     """
     from streamer.client import connect
 
-    async with connect(url, name="streamer top") as client:
+    async with connect(url, name="streamer top", reconnect_s=RECONNECT_S) as client:
         due = trio.current_time()
         while True:
             document: Any = await asked(client, url, "overview", {})
