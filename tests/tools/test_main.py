@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,20 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     )
     assert result.stdout == "0\n"
     assert result.stderr == ""
+
+
+def test_what_the_encoding_lacks_is_a_question_mark() -> None:
+    code = (
+        "import click; from streamer_tools.main import Cli\n"
+        "@click.command(cls=Cli, invoke_without_command=True)\n"
+        "def echo(): click.echo('\\u2502 \\u2264 1')\n"
+        "echo([])"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, env=environment
+    )
+    assert result.stdout == b"? ? 1\n"
 
 
 def test_check_tells_faults_a_line_each(tmp_path: Path) -> None:

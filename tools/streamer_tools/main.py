@@ -74,6 +74,7 @@ class Cli(Lazy):
         with contextlib.ExitStack() as stack:
             if sys.stdout is None:
                 stack.enter_context(contextlib.redirect_stdout(ClosedOutput()))
+            _write_what_can_be_written(sys.stdout)
             sys.exit(_status(lambda: super(Cli, self).main(args, *rest, **extra)))
 
 
@@ -85,6 +86,13 @@ class ClosedOutput(io.TextIOBase):
 
     def fileno(self) -> int:
         raise Told(Exit.IO, "standard output is closed")
+
+
+def _write_what_can_be_written(output: Any) -> None:
+    """Have a `?` stand for a character that the terminal's encoding lacks (a frame, a `≤`, a name
+    in another script), rather than end with an error in the middle."""
+    if isinstance(output, io.TextIOWrapper) and output.errors == "strict":
+        output.reconfigure(errors="replace")
 
 
 def _status(call: Any) -> int:

@@ -73,6 +73,8 @@ def _figures(found: Mapping[str, Any]) -> list[Fact]:
 def _rates(rates: Mapping[str, Any], totals: Mapping[str, Any]) -> list[Fact]:
     facts = []
     for name, value in rates.items():
+        if not isinstance(value, int | float):
+            continue
         human = show.size if name.startswith("bytes") else show.figure
         total = f"{human(totals[name])} so far" if name in totals else ""
         facts.append(Fact(name.replace("_", " "), human(value), total))
