@@ -91,7 +91,7 @@ class ClosedOutput(io.TextIOBase):
 def _write_what_can_be_written(output: Any) -> None:
     """Have a `?` stand for a character that the terminal's encoding lacks (a frame, a `≤`, a name
     in another script), rather than end with an error in the middle."""
-    if isinstance(output, io.TextIOWrapper) and output.errors == "strict":
+    if isinstance(output, io.TextIOWrapper) and output.errors in ("strict", "surrogateescape"):
         output.reconfigure(errors="replace")
 
 
