@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamer_tools.options import is_terminal, json_option, print_json, url_option
+from streamer_tools.options import json_option, print_json, url_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,16 +83,6 @@ def _drawn(pipelines: Sequence[Pipeline], title: str, kind: str) -> str:
 
 def _print(pipelines: Sequence[Pipeline]) -> None:
     from streamer_tools.graph import text
+    from streamer_tools.top.once import print_lines
 
-    lines = text.draw(pipelines)
-    if is_terminal("stdout"):
-        from rich.console import Console
-
-        console = Console()
-        for line in lines:
-            console.print(line, no_wrap=True, overflow="crop")
-        return
-    from streamer_tools.top.once import sayable
-
-    for line in lines:
-        click.echo(sayable(line.plain))
+    print_lines(text.draw(pipelines))

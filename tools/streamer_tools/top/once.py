@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 import trio
+from rich.text import Text
 
 from streamer_tools.asking import RECONNECT_S, asked
 from streamer_tools.options import is_terminal, print_json
@@ -36,16 +37,7 @@ async def look_once(url: str, state: State, views: Sequence[str]) -> None:
 
     async with connect(url, name="streamer top", reconnect_s=RECONNECT_S) as client:
         scene = await Looking(client, url).look(Scene(url), state)
-    lines = plain_sections(scene, state, width(), views)
-    if is_terminal("stdout"):
-        from rich.console import Console
-
-        console = Console()
-        for line in lines:
-            console.print(line, no_wrap=True, crop=True, overflow="crop", soft_wrap=False)
-        return
-    for line in lines:
-        click.echo(sayable(line.plain))
+    print_lines(plain_sections(scene, state, width(), views))
 
 
 async def documents(url: str, interval_s: float, once: bool) -> None:
@@ -75,6 +67,22 @@ def width() -> int:
         return os.get_terminal_size(sys.stdout.fileno()).columns or 80
     columns = os.environ.get("COLUMNS", "")
     return max(20, min(1000, int(columns))) if columns.isdecimal() else _PIPE_WIDTH
+
+
+def print_lines(lines: Iterable[Text]) -> None:
+    """Lines on standard output: on a terminal with their styles, cropped; else bare and whole."""
+    console = None
+    if is_terminal("stdout"):
+        from rich.console import Console
+
+        console = Console()
+    for line in lines:
+        # A character for a character, so that styles stay in their places.
+        line.plain = sayable(line.plain)
+        if console is None:
+            click.echo(line.plain)
+        else:
+            console.print(line, no_wrap=True, crop=True, overflow="crop", soft_wrap=False)
 
 
 def sayable(text: str) -> str:
