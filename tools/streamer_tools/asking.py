@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamer_tools import running
 from streamer_tools.exits import Exit, Told
 
 if TYPE_CHECKING:
@@ -23,9 +24,8 @@ def ask(url: str, verb: str, **arguments: Any) -> Any:
         ConnectionFailed: no daemon answers at `url`.
         StreamerError: it refused.
     """
-    import trio
 
-    return trio.run(_ask, url, verb, arguments)
+    return running.run(_ask, url, verb, arguments)
 
 
 async def _ask(url: str, verb: str, arguments: dict[str, Any]) -> Any:

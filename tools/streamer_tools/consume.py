@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamer_tools import show
+from streamer_tools import running, show
 from streamer_tools.options import Position, json_option, natural, position, url_option
 
 if TYPE_CHECKING:
@@ -68,7 +68,6 @@ def command(
     was committed when it began; until then it also takes what is newer. What others hold and what
     waits for its next attempt is waited for.
     """
-    import trio
 
     from streamer_tools.files import Output
 
@@ -78,12 +77,12 @@ def command(
         from streamer_tools.consume_group import GroupPrinter, consume_group
 
         printer = GroupPrinter(Output(), as_json, count)
-        trio.run(consume_group, url, stream, group, follow, batch or 0, printer)
+        running.run(consume_group, url, stream, group, follow, batch or 0, printer)
         return
     if batch is not None:
         raise click.UsageError("--batch is for --group")
     begin = "earliest" if start is None else start
-    trio.run(_consume, url, stream, partition, begin, follow, Printer(Output(), as_json, count))
+    running.run(_consume, url, stream, partition, begin, follow, Printer(Output(), as_json, count))
 
 
 class Printer:

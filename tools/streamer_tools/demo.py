@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from streamer_tools import running
 from streamer_tools.exits import Exit, Told
 from streamer_tools.options import is_terminal, json_option, print_json
 
@@ -37,7 +38,6 @@ _PRINTED_S = 2.0
 @json_option
 def command(file: str, load_s: float, as_json: bool) -> None:
     """Send a log file through a daemon of its own, compare what comes back, watch its queues."""
-    import trio
 
     from streamer_tools.own_daemon import own_daemon
 
@@ -57,7 +57,7 @@ def command(file: str, load_s: float, as_json: bool) -> None:
         sent = 0
         if load_s:
             say(f"$ streamer queues --watch   # while the file is sent again for {load_s:g} s")
-            sent = trio.run(_load, url, Path(file).read_bytes().splitlines(), load_s, as_json)
+            sent = running.run(_load, url, Path(file).read_bytes().splitlines(), load_s, as_json)
             say(f"{sent:,} records sent and received meanwhile")
     if as_json:
         print_json(

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from streamer_tools import show
+from streamer_tools import running, show
 from streamer_tools.exits import Exit, Told
 from streamer_tools.options import json_option, nbytes, print_json, url_option
 from streamer_tools.printing import print_rows
@@ -58,9 +58,8 @@ def train(
     is there stays readable. Its worth is measured on records that it was not trained on, and one
     that is worth nothing is not stored.
     """
-    import trio
 
-    values = trio.run(_sample, url, stream, samples)
+    values = running.run(_sample, url, stream, samples)
     if len(values) < _SAMPLES_MIN:
         raise Told(
             Exit.FAILED, f"{stream} has {len(values)} records; training takes {_SAMPLES_MIN}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from streamer_tools import show
+from streamer_tools import running, show
 from streamer_tools.options import json_option, url_option
 from streamer_tools.printing import Printer, line_width
 from streamer_tools.when import us, when
@@ -51,11 +51,10 @@ def command(
     daemon keeps the newest 1,000. With --follow it goes on with what happens, also after the
     daemon was restarted, which a line on standard error says.
     """
-    import trio
 
     since_us = None if since is None else us(when(since, datetime.now(UTC)))
     wanted = Wanted(frozenset(kinds), SEVERITIES.index(severity), since_us)
-    shown = trio.run(_events, url, wanted, follow, as_json)
+    shown = running.run(_events, url, wanted, follow, as_json)
     if not shown and not follow and not as_json:
         click.echo("no events", err=True)
 

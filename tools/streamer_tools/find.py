@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 import click
 
-from streamer_tools import show
+from streamer_tools import running, show
 from streamer_tools.asking import RECONNECT_S
 from streamer_tools.exits import Exit
 from streamer_tools.options import json_option, natural, url_option
@@ -80,7 +80,6 @@ def command(
     Exit status 1 where none was found, as grep. Damage is passed over, with a line on standard
     error. After Ctrl-C a line says how far it came.
     """
-    import trio
 
     begin, end = (None, None) if time_span is None else span(time_span, datetime.now(UTC))
     wanted = Wanted(
@@ -95,7 +94,7 @@ def command(
         raise click.UsageError("--values and --json are two ways to write the same")
     search = Search(wanted, limit, Progress(), Printer(), as_json, values)
     try:
-        trio.run(search.run, url, stream, partition, all_partitions)
+        running.run(search.run, url, stream, partition, all_partitions)
     except BaseException as error:
         search.progress.clear()
         if interrupted(error):

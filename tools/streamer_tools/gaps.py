@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from streamer_tools import show
+from streamer_tools import running, show
 from streamer_tools.asking import RECONNECT_S
 from streamer_tools.exits import Exit
 from streamer_tools.options import duration, json_option, natural, print_json, url_option
@@ -70,11 +70,10 @@ def command(
     Exit status 1 where there is damage: the reason is on standard error. Records that retention
     removed, silences and groups are no failure.
     """
-    import trio
 
     looker = Looker(url, round((silence_s or 0) * 1e6), check, Progress(not as_json))
     try:
-        found = trio.run(looker.look, stream, partition, group)
+        found = running.run(looker.look, stream, partition, group)
     except BaseException as error:
         looker.progress.clear()
         if interrupted(error):

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from streamer_tools import show
+from streamer_tools import running, show
 from streamer_tools.asking import RECONNECT_S
 from streamer_tools.options import json_option, print_json, url_option
 from streamer_tools.printing import print_rows
@@ -54,9 +54,8 @@ def command(stream: str | None, url: str, as_json: bool) -> None:
     attempt. `acked`, `redelivered` and `dead` count since the daemon began; `streamer dlq list`
     tells what lies in STREAM.dead.
     """
-    import trio
 
-    groups = trio.run(_groups, url, stream)
+    groups = running.run(_groups, url, stream)
     if as_json:
         print_json(groups)
     elif not groups:

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import click
 
-from streamer_tools import show
+from streamer_tools import running, show
 from streamer_tools.asking import RECONNECT_S
 from streamer_tools.exits import Exit
 from streamer_tools.options import duration, json_option, natural, print_json, url_option
@@ -75,10 +75,9 @@ def command(
     With --max-records or --max-age it is a check: exit status 1, and a line on standard error for
     each partition that exceeds a limit; 0 where none does. (69 where no daemon can be reached.)
     """
-    import trio
 
     limits = Limits(max_records, max_age_s)
-    found = trio.run(_lag, url, stream, group)
+    found = running.run(_lag, url, stream, group)
     faults = [fault for row in found for fault in limits.faults(row)]
     if as_json:
         print_json(checked(found, limits))

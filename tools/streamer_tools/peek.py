@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamer_tools import show
+from streamer_tools import running, show
 from streamer_tools.asking import RECONNECT_S
 from streamer_tools.options import json_option, natural, print_json, url_option
 
@@ -26,9 +26,8 @@ def command(stream: str, partition: int, offset: int, url: str, as_json: bool) -
 
     Nothing is consumed. Control characters of the value are escaped; --json has all of it.
     """
-    import trio
 
-    received = trio.run(_peek, url, stream, partition, offset)
+    received = running.run(_peek, url, stream, partition, offset)
     batch, record = received.batch, received.records[offset - received.base_offset]
     shown = {"stream": stream, **show.record_json(record, partition, offset)}
     if as_json:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from streamer_tools import running
 from streamer_tools.options import (
     duration,
     is_terminal,
@@ -96,7 +97,6 @@ def command(
     With --delay the lines are durable at once, in STREAM.delayed, and come to STREAM when they are
     due, in the order of their times and spread over its partitions.
     """
-    import trio
 
     from streamer_tools.files import open_input
 
@@ -107,7 +107,7 @@ def command(
     tally = Tally(delay_s=delay_s)
     try:
         with open_input(file) as descriptor, _progress(file, descriptor) as advance:
-            trio.run(_produce, url, stream, partition, descriptor, tally, advance)
+            running.run(_produce, url, stream, partition, descriptor, tally, advance)
     finally:
         if tally.begin is not None:
             _tell(stream, tally, time.monotonic() - tally.begin, as_json)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamer_tools import show
+from streamer_tools import running, show
 from streamer_tools.options import is_terminal, json_option, print_json, url_option
 from streamer_tools.printing import narrow_lines, print_rows
 
@@ -72,9 +72,8 @@ def command(watch: bool, interval_s: float, url: str, as_json: bool) -> None:
     A line for the channel in front of each stage: items and bytes that wait, the most that ever
     did, senders that wait for room, items a second, and the age of the oldest.
     """
-    import trio
 
-    trio.run(_show, url, watch, interval_s, as_json)
+    running.run(_show, url, watch, interval_s, as_json)
 
 
 async def _show(url: str, watch: bool, interval_s: float, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from streamer_tools import show
+from streamer_tools import running, show
 from streamer_tools.asking import RECONNECT_S
 from streamer_tools.options import duration, json_option, url_option
 from streamer_tools.printing import Printer, interrupted
@@ -73,13 +73,12 @@ def command(
 
     At the end a line on standard error says how many items passed.
     """
-    import trio
 
     wanted = glob if direction is None else f"{_bare(glob)}.{direction}"
     counts = Counts(rate)
     shower = Shower(keys or values, values, as_json)
     try:
-        trio.run(_tap, url, wanted, stream, count, for_s, shower, counts)
+        running.run(_tap, url, wanted, stream, count, for_s, shower, counts)
     except BaseException as error:
         if interrupted(error):
             click.echo(counts.sentence(), err=True)

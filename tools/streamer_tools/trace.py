@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from streamer_tools import show
+from streamer_tools import running, show
 from streamer_tools.exits import Exit, Told
 from streamer_tools.options import duration, json_option, print_json, url_option
 from streamer_tools.printing import Printer
@@ -96,7 +96,6 @@ def command(
     that says sampled, and those by chance ([trace] in the configuration). --list lists them, --id
     shows one, by its id or how that begins.
     """
-    import trio
 
     if sum((stream is not None, trace_id is not None, listed)) != 1:
         raise click.UsageError("one of STREAM, --id and --list is needed")
@@ -105,7 +104,7 @@ def command(
             f"{trace_id!r} is no trace id: 32 hexadecimal digits, or the first of them",
             param_hint="--id",
         )
-    trio.run(_trace, url, Wanted(stream, count, timeout_s, deliveries_s), trace_id, as_json)
+    running.run(_trace, url, Wanted(stream, count, timeout_s, deliveries_s), trace_id, as_json)
 
 
 def _is_id(text: str) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import attrs
 
+from streamer_tools import running
 from streamer_tools.bench import process
 from streamer_tools.bench.contract import Benchmark, Case, Measurement, Result, Target
 from streamer_tools.bench.noise import Noise
@@ -125,11 +126,10 @@ class Bench:
 
 
 def _run(benchmark: Benchmark, settings: object, target: Target) -> Result:
-    import trio
 
     async def main() -> Result:
         stream = f"bench-{benchmark.name}-{secrets.token_hex(4)}"
         async with benchmark.open(settings, attrs.evolve(target, stream=stream)) as run:
             return await run()
 
-    return trio.run(main)
+    return running.run(main)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from streamer_tools import running
 from streamer_tools.asking import RECONNECT_S
 from streamer_tools.describe.sheet import Part, print_parts
 from streamer_tools.options import print_json
@@ -58,7 +59,6 @@ def describe(
     as_json: bool,
 ) -> None:
     """Collect the documents of all names, then print them: nothing, if one is unknown."""
-    import trio
 
     async def run() -> list[dict[str, Any]]:
         from streamer.client import connect
@@ -67,7 +67,7 @@ def describe(
             asker = Asker(client, url)
             return [document for name in names for document in await collect(asker, name)]
 
-    for number, document in enumerate(trio.run(run)):
+    for number, document in enumerate(running.run(run)):
         if as_json:
             print_json(document)
         else:

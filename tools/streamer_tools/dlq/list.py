@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from streamer_tools import running
 from streamer_tools.asking import RECONNECT_S
 from streamer_tools.dlq.filters import Filters, filter_options
 from streamer_tools.dlq.letters import BRIEF, COLUMNS, letter_json, row
@@ -29,9 +30,8 @@ def command(stream: str, url: str, as_json: bool, **given: Any) -> None:
     offset in STREAM. A table ends after 1000 unless --count asks for more; --json writes an object
     a letter, all of them, with value, key and headers.
     """
-    import trio
 
-    trio.run(_list, url, stream, Filters(**given), as_json)
+    running.run(_list, url, stream, Filters(**given), as_json)
 
 
 async def _list(url: str, stream: str, filters: Filters, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 
 import click
 
+from streamer_tools import running
 from streamer_tools.dlq.filters import Filters
 from streamer_tools.options import print_json
 
@@ -41,18 +42,17 @@ def settle(
         Told: asked, the answer was no.
         StreamerError: it was refused; what was done before that stays done.
     """
-    import trio
 
     from streamer_tools.asking import confirm
 
     past = _VERBS[verb][1]
-    found = trio.run(_find, url, stream, filters)
+    found = running.run(_find, url, stream, filters)
     count = sum(map(len, found.values()))
     done = 0
     if count and not dry_run:
         if ask:
             confirm(f"{count:,} dead letters of {stream} would be {past}. Go on?")
-        done = trio.run(_do, verb, url, stream, found)
+        done = running.run(_do, verb, url, stream, found)
     if as_json:
         print_json({"stream": stream, "found": count, past: done})
     elif dry_run:

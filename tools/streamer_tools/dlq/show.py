@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamer_tools import show
+from streamer_tools import running, show
 from streamer_tools.asking import RECONNECT_S
 from streamer_tools.options import json_option, natural, print_json, url_option
 
@@ -30,11 +30,10 @@ def command(stream: str, offset: int, partition: int, url: str, as_json: bool) -
     One that was redriven or purged is gone from here; `peek STREAM.dead` still has it for as long
     as the log keeps it. Control characters are escaped; --json has everything.
     """
-    import trio
 
     from streamer_tools.dlq.letters import letter_json
 
-    letter = trio.run(_find, url, stream, partition, offset)
+    letter = running.run(_find, url, stream, partition, offset)
     if as_json:
         print_json(letter_json(letter))
         return

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from streamer_tools import show
+from streamer_tools import running, show
 from streamer_tools.doctor.findings import Level, Result, summary, worst
 from streamer_tools.doctor.thresholds import DEFAULTS, changed
 from streamer_tools.options import duration, is_terminal, json_option, print_json, url_option
@@ -122,8 +122,6 @@ def command(
     Exit status 0 where all is well, 1 for a warning, 2 where something is critical (no daemon is),
     3 where something could not be found out, or the command line is wrong.
     """
-    import trio
-
     from streamer import __version__
     from streamer_tools.doctor.checks import CHECKS, examine
     from streamer_tools.doctor.documents import gather
@@ -132,7 +130,7 @@ def command(
     names = [name for name in CHECKS if name not in skip and (not only or name in only)]
     if not names:
         raise click.UsageError("--only and --skip leave no check")
-    documents = trio.run(gather, url, __version__, timeout_s)
+    documents = running.run(gather, url, __version__, timeout_s)
     results = examine(documents, limits, names)
     level = worst(result.finding.level for result in results)
     if as_json:

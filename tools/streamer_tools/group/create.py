@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from streamer_tools import running
 from streamer_tools.group.settings import all_options, named
 from streamer_tools.options import json_option, print_json, url_option
 
@@ -24,9 +25,8 @@ def command(stream: str, group: str, url: str, as_json: bool, **settings: Any) -
     made with it. A group that is there stays as it is; one that has other settings than those that
     are named is refused.
     """
-    import trio
 
-    made, with_stream = trio.run(_create, url, stream, group, named(settings))
+    made, with_stream = running.run(_create, url, stream, group, named(settings))
     if as_json:
         print_json({"stream": stream, "group": group, "created": made})
     elif not made:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from streamer_tools import show
+from streamer_tools import running, show
 from streamer_tools.exits import Exit, Told
 from streamer_tools.options import json_option, print_json, url_option
 
@@ -62,7 +62,6 @@ def command(
     kept in the log: it goes on after a restart. Without --value and --file the
     value is empty.
     """
-    import trio
 
     if value is not None and file is not None:
         raise click.UsageError("--value and --file: a record has one value")
@@ -76,7 +75,7 @@ def command(
         "headers": dict(headers),
         "replace": replace,
     }
-    answer = trio.run(_add, url, schedule)
+    answer = running.run(_add, url, schedule)
     if as_json:
         print_json({"name": name, "stream": stream, **answer})
     else:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from streamer_tools import running
 from streamer_tools.options import duration, json_option, url_option
 
 if TYPE_CHECKING:
@@ -55,21 +56,20 @@ def command(
     to pause, ? for all of them, q to quit. With --json, a line of JSON a look, and no terminal is
     needed.
     """
-    import trio
 
     from streamer_tools.top import once as looks
 
     state = _state(view, sort, text, interval_s)
     if as_json:
-        trio.run(looks.documents, url, interval_s, once)
+        running.run(looks.documents, url, interval_s, once)
         return 0
     if once:
-        trio.run(looks.look_once, url, state, VIEWS if view is None else (view,))
+        running.run(looks.look_once, url, state, VIEWS if view is None else (view,))
         return 0
     from streamer_tools.top import live, terminal
 
     terminal.check()
-    return trio.run(live.run, url, state)
+    return running.run(live.run, url, state)
 
 
 def _state(view: str | None, sort: str | None, text: str, interval_s: float) -> State:
