@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer_plugins.ingest.controller import DECISIONS, Controller
+from streamer_plugins.ingest.controller import DECISIONS, PACE, Controller
 
 
 def make(**changes: float) -> Controller:
@@ -79,6 +79,18 @@ def test_groups_that_are_not_all_but_empty_leave_it_as_it_is() -> None:
     controller.closed(200, 20_000)
     assert controller.committed(0.001) == "hold"
     assert controller.count_limit == 1000
+
+
+def test_the_pace_is_that_of_usual_commits() -> None:
+    controller = make()
+    controller.closed(2, 200)
+    assert controller.pace_s == 0
+    for _ in range(100):
+        controller.committed(0.002)
+    controller.committed(5.0)
+    assert controller.pace_s == pytest.approx(PACE * 0.0024), "one that hung counts three times"
+    controller.closed(1, 100)
+    assert controller.pace_s == 0, "it had no company"
 
 
 def test_bytes_follow_the_measured_record_size_within_the_bound() -> None:

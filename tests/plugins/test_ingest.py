@@ -15,6 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 from streamer import Ack, Append, Codec, Group, Lane, Receiver, Record, Sender, StageContext
 from streamer.pipeline.channel import open_channel
 from streamer.testing.stage_checks import check_stage, open_context
+from streamer_plugins.ingest.controller import PACE
 from streamer_plugins.ingest.group import STAGE, GroupConfig
 
 
@@ -91,6 +92,63 @@ async def test_records_are_grouped_while_a_commit_is_under_way() -> None:
             assert await bench.groups() == []
         ticket.release()
         assert await bench.groups() == [("idle", ["a", "b", "c"])]
+
+
+async def answer(bench: Bench, *names: str, after_s: float) -> None:
+    """A group of these records, answered so long after it was closed."""
+    for name in names:
+        bench.put(name)
+    [group] = await bench.out.receive_all()
+    assert len(group.appends) == len(names)
+    await trio.sleep(after_s)
+    group.ticket.release()
+
+
+async def test_shared_groups_follow_each_other_at_a_pace(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_bench(linger_s=10.0) as bench:
+        for _ in range(100):
+            await answer(bench, "a", "b", after_s=2.0)
+        answered = trio.current_time()
+        bench.put("c")
+        await trio.sleep(0.5)
+        bench.put("d")
+        assert await bench.groups() == []
+        [group] = await bench.out.receive_all()
+        assert len(group.appends) == 2
+        # A group takes 2 s as a rule, and the last was closed 2 s before it was answered.
+        assert trio.current_time() - answered == pytest.approx((PACE - 1) * 2.0)
+
+
+async def test_after_a_lone_record_nobody_waits(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_bench(linger_s=10.0) as bench:
+        for _ in range(10):
+            await answer(bench, "a", after_s=2.0)
+        began = trio.current_time()
+        bench.put("b")
+        assert await bench.groups() == [("idle", ["b"])]
+        assert trio.current_time() == began
+
+
+async def test_linger_bounds_the_pace_as_well(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_bench(linger_s=0.25) as bench:
+        for _ in range(10):
+            await answer(bench, "a", "b", after_s=2.0)
+        began = trio.current_time()
+        bench.put("c")
+        [group] = await bench.out.receive_all()
+        assert trio.current_time() - began == pytest.approx(0.25)
+        assert group.reason == "linger"
+
+
+async def test_a_fixed_size_has_no_pace(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_bench(linger_s=10.0, records_min=64, records_max=64) as bench:
+        await answer(bench, "a", "b", after_s=2.0)
+        began = trio.current_time()
+        bench.put("c")
+        assert await bench.groups() == [("idle", ["c"])]
+        assert trio.current_time() == began
 
 
 async def test_linger_bounds_the_wait(autojump_clock: trio.testing.MockClock) -> None:

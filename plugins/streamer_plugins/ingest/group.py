@@ -5,7 +5,8 @@ Rules:
 - A batch that a producer encoded passes through untouched, and so does a request of two or more
   records, which is a group of its own. Neither has a setting.
 - Single records of one stream are grouped, and a group closes by whichever comes first of count,
-  bytes and linger; and at once when nothing is under way, since nobody would gain by waiting.
+  bytes and linger; and when nothing is under way, since little is gained by waiting: at once for
+  a record that has no company, else at the controller's pace.
 - The `high` lane goes at once, and past the records of the `normal` lane that wait.
 - Appends of one stream and lane leave in the order in which they came: what passes through
   closes the open group before it.
@@ -73,6 +74,8 @@ class _Ingest:
         self._flow = context.flow
         self._receive = receive
         self._open: dict[str, _Open] = {}
+        #: When the last group of single records was closed.
+        self._closed_at = float("-inf")
         self.controller = Controller(
             records_min=config.records_min,
             records_max=max(config.records_min, config.records_max),
@@ -137,6 +140,7 @@ class _Ingest:
                 "bytes_limit": controller.bytes_limit,
                 "latency_target_s": config.latency_target_s,
                 "linger_s": config.linger_s,
+                "pace_s": controller.pace_s,
                 "record_bytes": controller.record_bytes,
             },
             tuple(self._told(*change) for change in self._changes),
@@ -191,7 +195,7 @@ class _Ingest:
 
     def due(self, now: float) -> list[Group]:
         """The open groups whose wait is over."""
-        if not self._flow.in_flight:
+        if not self._flow.in_flight and now >= self._paced_until:
             return self.close_all("idle")
         late = [stream for stream, group in self._open.items() if group.deadline <= now]
         return [group for stream in late for group in self._close(stream, "linger")]
@@ -201,13 +205,22 @@ class _Ingest:
 
     @property
     def deadline(self) -> float:
-        return min((group.deadline for group in self._open.values()), default=float("inf"))
+        """When `due` is to be asked again, if nothing happens before."""
+        if not self._open:
+            return float("inf")
+        first = min(group.deadline for group in self._open.values())
+        return first if self._flow.in_flight else min(first, self._paced_until)
+
+    @property
+    def _paced_until(self) -> float:
+        return self._closed_at + self.controller.pace_s
 
     def _close(self, stream: str, reason: str) -> list[Group]:
         group = self._open.pop(stream, None)
         if group is None:
             return []
         self.controller.closed(len(group.appends), group.nbytes)
+        self._closed_at = trio.current_time()
         return [self._group(group.appends, group.nbytes, reason)]
 
     def _group(self, appends: list[Append], nbytes: int, reason: str) -> Group:

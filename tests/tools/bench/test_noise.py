@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from streamer_tools.bench.noise import Noise, Stat, parse_stat, sentences
+from streamer_tools.bench.noise import Noise, Seen, Stat, parse_stat, sentences, watching
+from streamer_tools.bench.quiet import Quiet
 
 #: As the kernel writes it: user nice system idle iowait irq softirq steal guest guest_nice.
 STAT = "cpu  1000 100 500 8000 200 10 20 170 5 0\ncpu0 1 2 3 4 5 6 7 8 9 0\n"
@@ -45,6 +46,7 @@ def test_a_quiet_machine() -> None:
         ({"spread_share": None}, "One repeat says nothing about spread"),
         ({"shared_cores": False}, "run on cores of their own"),
         ({"shared_cores": None}, "Not known: whether the daemon shares cores"),
+        ({"dropped_runs": 3}, "3 runs were made again, since other programs disturbed them."),
         ({"shortest_run_s": 0.08}, "A run took only 0.08 s"),
     ],
 )
@@ -60,8 +62,10 @@ def test_without_a_daemon_nothing_is_said_of_cores() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 def test_a_run_is_counted() -> None:
     noise = Noise()
-    with noise.during(os.getppid()):
+    with watching(os.getppid()) as seen:
         sum(range(2_000_000))
+    noise.add(seen, os.getppid())
+    assert seen.other_cores is not None
     assert noise.seconds > 0
     assert noise.client_cpu_s > 0
     assert noise.shared_cores is not None
@@ -75,3 +79,46 @@ def test_a_run_is_counted() -> None:
     assert found["shortest_run_s"] == 1.0
     assert found["other_cpu_cores"] >= 0
     assert found["sentences"]
+
+
+def used(cores: float | None) -> Seen:
+    return Seen(seconds=2.0, other_cpu_s=None if cores is None else 2.0 * cores)
+
+
+def quiet(budget_s: float, *looks: float | None) -> tuple[Quiet, list[str], list[Seen]]:
+    said: list[str] = []
+    left = [used(cores) for cores in looks]
+    return Quiet(budget_s, said.append, lambda: left.pop(0)), said, left
+
+
+def test_it_waits_until_others_are_quiet() -> None:
+    found, said, left = quiet(60.0, 1.5, 0.9, 0.05, 1.0)
+    found.wait()
+    assert len(left) == 1
+    assert found.left_s == 56.0
+    assert said == ["waiting: other programs use 1.5 cores"]
+
+
+def test_it_waits_no_longer_than_it_may() -> None:
+    found, _, left = quiet(3.0, 1.0, 1.0, 1.0)
+    found.wait()
+    assert len(left) == 1
+    found.wait()
+    assert len(left) == 1, "the budget is used up"
+    assert not found.again(used(1.0))
+
+
+def test_a_disturbed_run_is_made_again_while_there_is_time() -> None:
+    found, said, _ = quiet(3.0)
+    assert not found.again(used(0.1))
+    assert found.again(used(0.5))
+    assert said == ["again: other programs used 0.5 cores meanwhile"]
+    assert found.again(used(0.5))
+    assert not found.again(used(0.5))
+
+
+def test_where_the_system_does_not_tell_nothing_waits() -> None:
+    found, _, left = quiet(3.0, None)
+    found.wait()
+    assert left == []
+    assert not found.again(used(None))

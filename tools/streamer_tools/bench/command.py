@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamer_tools.exits import Exit, Told
-from streamer_tools.options import checked_url, json_option
+from streamer_tools.options import checked_url, duration, json_option
 
 if TYPE_CHECKING:
     from streamer_tools.bench.contract import Benchmark
@@ -154,6 +154,9 @@ def _make(benchmark: Benchmark) -> click.Command:
         *bench_settings.options(benchmark.settings),
         click.Option(["--repeats"], type=click.IntRange(min=1), default=benchmark.repeats,
                      show_default=True, help="Runs of which medians are taken."),
+        click.Option(["--quiet", "quiet_s"], type=duration, default="0s", show_default=True,
+                     metavar="TIME", help="So long in all, wait for other programs to be quiet, and"
+                     " make disturbed runs again."),
         *(_daemon_options() if benchmark.daemon else []),
         *_report_options(),
     ]  # fmt: skip
@@ -218,13 +221,15 @@ def _measure(benchmark: Benchmark, given: dict[str, Any]) -> int:
 
 
 def _bench(benchmark: Benchmark, given: dict[str, Any]) -> Bench:
+    from streamer_tools.bench.quiet import Quiet
     from streamer_tools.bench.runner import Bench
 
     def say(text: str) -> None:
         click.echo(text, err=True)
 
+    quiet = Quiet(given["quiet_s"], say) if given["quiet_s"] else None
     if not benchmark.daemon:
-        return Bench(say=say)
+        return Bench(say=say, quiet=quiet)
     if given["url"] is not None:
         for name, option in _OWN_DAEMON.items():
             if given[name] is not None:
@@ -237,7 +242,7 @@ def _bench(benchmark: Benchmark, given: dict[str, Any]) -> Bench:
                     "configuration made for it"
                 )
     directory = Path(given["directory"]) if given["directory"] else None
-    return Bench(given["transport"], given["config"], directory, given["url"], say)
+    return Bench(given["transport"], given["config"], directory, given["url"], say, quiet=quiet)
 
 
 def _check_writable(*files: Path | None) -> None:

@@ -66,6 +66,41 @@ def read_stat() -> Stat | None:
 
 
 @attrs.define
+class Seen:
+    """What the machine did during one run; None where the system does not tell."""
+
+    seconds: float = 0.0
+    client_cpu_s: float = 0.0
+    daemon_cpu_s: float = 0.0
+    steal_s: float | None = None
+    other_cpu_s: float | None = None
+    total_cpu_s: float = 0.0
+
+    @property
+    def other_cores(self) -> float | None:
+        """Cores that other programs used on average."""
+        return None if self.other_cpu_s is None else self.other_cpu_s / max(self.seconds, 1e-9)
+
+
+@contextmanager
+def watching(daemon_pid: int | None) -> Iterator[Seen]:
+    """Looks at the machine for the block; what it yields is filled in at the end."""
+    seen = Seen()
+    stat, client, daemon = read_stat(), _own_cpu_s(), cpu_seconds(daemon_pid)
+    begin = time.perf_counter()
+    yield seen
+    seen.seconds = time.perf_counter() - begin
+    seen.client_cpu_s = _own_cpu_s() - client
+    after, then = cpu_seconds(daemon_pid), read_stat()
+    if daemon is not None and after is not None:
+        seen.daemon_cpu_s = after - daemon
+    if stat is not None and then is not None:
+        found = then - stat
+        seen.steal_s, seen.total_cpu_s = found.steal_s, found.total_s
+        seen.other_cpu_s = max(0.0, found.busy_s - seen.client_cpu_s - seen.daemon_cpu_s)
+
+
+@attrs.define
 class Noise:
     """Collects over the runs of a benchmark."""
 
@@ -75,34 +110,21 @@ class Noise:
     steal_s: float | None = 0.0
     other_cpu_s: float | None = 0.0
     total_cpu_s: float = 0.0
+    #: Runs that were made again, since others disturbed them.
+    dropped: int = 0
     #: Whether client and daemon may run on the same cores; None before a daemon was seen.
     shared_cores: bool | None = None
     load_before: float = attrs.Factory(lambda: round(os.getloadavg()[0], 2))
 
-    @contextmanager
-    def during(self, daemon_pid: int | None) -> Iterator[None]:
-        """Counts one run."""
-        stat, client, daemon = read_stat(), _own_cpu_s(), cpu_seconds(daemon_pid)
-        begin = time.perf_counter()
+    def add(self, seen: Seen, daemon_pid: int | None) -> None:
+        """Counts one run; its daemon still runs."""
+        self.seconds += seen.seconds
+        self.client_cpu_s += seen.client_cpu_s
+        self.daemon_cpu_s += seen.daemon_cpu_s
+        self.total_cpu_s += seen.total_cpu_s
+        self.steal_s = _sum(self.steal_s, seen.steal_s)
+        self.other_cpu_s = _sum(self.other_cpu_s, seen.other_cpu_s)
         self._note_cores(daemon_pid)
-        yield
-        self.seconds += time.perf_counter() - begin
-        ours = _own_cpu_s() - client
-        self.client_cpu_s += ours
-        after = cpu_seconds(daemon_pid)
-        if daemon is not None and after is not None:
-            self.daemon_cpu_s += after - daemon
-            ours += after - daemon
-        self._note(stat, read_stat(), ours)
-
-    def _note(self, before: Stat | None, after: Stat | None, ours_s: float) -> None:
-        if before is None or after is None or self.steal_s is None or self.other_cpu_s is None:
-            self.steal_s = self.other_cpu_s = None
-            return
-        found = after - before
-        self.steal_s += found.steal_s
-        self.total_cpu_s += found.total_s
-        self.other_cpu_s += max(0.0, found.busy_s - ours_s)
 
     def _note_cores(self, daemon_pid: int | None) -> None:
         if daemon_pid is None or not hasattr(os, "sched_getaffinity"):
@@ -129,11 +151,16 @@ class Noise:
             else round(self.other_cpu_s / seconds, 3),
             "steal_share": None if self.steal_s is None
             else round(self.steal_s / max(self.total_cpu_s, 1e-9), 5),
+            "dropped_runs": self.dropped,
             "shared_cores": self.shared_cores,
             "spread_share": _widest(cases),
             "shortest_run_s": _shortest(cases),
         }  # fmt: skip
         return found | {"sentences": sentences(found, daemon=daemon)}
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other
 
 
 def cpus() -> int:
@@ -192,6 +219,8 @@ def _about_others(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _about_repeats(found: Mapping[str, Any]) -> Iterator[str]:
+    if found.get("dropped_runs"):
+        yield f"{found['dropped_runs']} runs were made again, since other programs disturbed them."
     share, shortest = found["spread_share"], found.get("shortest_run_s")
     if shortest is not None and shortest < _SHORT_S:
         yield f"A run took only {shortest:.2g} s: with more --records chance has less to say."

@@ -20,7 +20,8 @@ import attrs
 from streamer_tools import running
 from streamer_tools.bench import process
 from streamer_tools.bench.contract import Benchmark, Case, Measurement, Result, Target
-from streamer_tools.bench.noise import Noise
+from streamer_tools.bench.noise import Noise, watching
+from streamer_tools.bench.quiet import Quiet
 
 DEFAULT_TRANSPORT = "ws"
 
@@ -43,6 +44,8 @@ class Bench:
     url: str | None = None
     say: Callable[[str], None] = say_nothing
     noise: Noise = attrs.Factory(Noise)
+    #: What waits for a quiet machine; None: nothing does.
+    quiet: Quiet | None = None
 
     def measure(self, benchmark: Benchmark, case: Case, *, warm: bool = True) -> Result:
         """One run of a case, after a warm-up; a daemon that is started for it is removed again.
@@ -89,12 +92,19 @@ class Bench:
             _run(benchmark, benchmark.warm(case.settings), target)
 
     def _once(self, benchmark: Benchmark, case: Case, target: Target) -> Result:
-        """One run on that daemon, with what it cost in memory."""
+        """One run on that daemon, with what it cost in memory; once more if others disturbed it."""
         pids = {"client": os.getpid(), "daemon": target.pid}
-        for pid in pids.values():
-            process.forget_peak(pid)
-        with self.noise.during(target.pid):
-            found = _run(benchmark, case.settings, target)
+        while True:
+            if self.quiet is not None:
+                self.quiet.wait()
+            for pid in pids.values():
+                process.forget_peak(pid)
+            with watching(target.pid) as seen:
+                found = _run(benchmark, case.settings, target)
+            if self.quiet is None or not self.quiet.again(seen):
+                break
+            self.noise.dropped += 1
+        self.noise.add(seen, target.pid)
         if not isinstance(found, Measurement):
             return found
         return attrs.evolve(
