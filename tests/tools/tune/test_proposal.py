@@ -71,6 +71,23 @@ def test_the_smaller_change_unless_it_is_worse() -> None:
     assert conclude(worse).candidate == LEADER
 
 
+def test_smaller_ones_are_looked_at_only_while_each_proves_better() -> None:
+    three = Candidate("c01", (*LEADER.changes, ("client.in_flight", 64)))
+    two = three.without(["batch.zstd_level"], "c01 reduced")
+    one = three.without(["ingest.linger_s", "batch.zstd_level"], "c01 client alone")
+    present = row(Candidate(PRESENT), 1.0)
+
+    def found(*scores: float) -> Candidate | None:
+        rows = [row(each, score) for each, score in zip((three, two, one), scores, strict=True)]
+        return conclude(evidence(present, *rows, leader=three, reduced=[one, two])).candidate
+
+    assert found(1.5, 1.5, 1.5) == one
+    assert found(1.5, 1.5, 1.0) == two
+    # By itself it proves better; after one that does not, that may be luck.
+    assert found(1.5, 1.0, 1.5) == three
+    assert found(1.0, 1.5, 1.5) is None
+
+
 def test_a_candidate_that_was_not_confirmed_is_a_bug() -> None:
     other = Candidate("c02", (("batch.zstd_level", 9),))
     with pytest.raises(NotMeasured, match="c02"):

@@ -4,9 +4,8 @@ Rules: what is compared was measured in the same pass, so pairs are compared, as
 their scores: a machine that slows down hits both. No distribution is assumed, and one wild pair
 weighs no more than its rank (the signed-rank test of Wilcoxon): if two configurations were alike,
 each pair might as well be the other way round, so the chance of what was seen is counted over all
-2^n ways to turn the n pairs, and shared among those that were compared: of three tries one
-succeeds by chance more often than of one. With six pairs it can be 1 in 64 at the best, which
-three may share; fewer prove nothing.
+2^n ways to turn the n pairs. With six pairs it can be 1 in 64 at the best; five, at 1 in 32, would
+have to be all alike.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from collections.abc import Sequence
 
 #: Above it, chance may have done it.
 CHANCE_MAX = 0.05
-#: The fewest pairs that can be below it.
+#: Fewer pairs prove nothing.
 PAIRS_MIN = 6
 #: A gain below it is not worth a change.
 GAIN_MIN = 0.02
@@ -61,10 +60,10 @@ def gain(found: Sequence[float]) -> float:
     return math.exp(statistics.median(found)) - 1 if found else 0.0
 
 
-def is_better(found: Sequence[float], tries: int = 1) -> bool:
-    """Whether the differences are beyond the noise, and worth it, for one of so many tries."""
+def is_better(found: Sequence[float]) -> bool:
+    """Whether the differences are beyond the noise, and worth it."""
     enough = len(found) >= PAIRS_MIN
-    return enough and tries * chance(found) <= CHANCE_MAX and gain(found) >= GAIN_MIN
+    return enough and chance(found) <= CHANCE_MAX and gain(found) >= GAIN_MIN
 
 
 def spread(values: Sequence[float]) -> float:

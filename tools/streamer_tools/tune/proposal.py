@@ -48,7 +48,7 @@ def conclude(evidence: Evidence) -> Proposal:
     pick = _pick(evidence, confirmation, present)
     found = certainty.differences(pick.scores, present.scores)
     facts = _facts(evidence, present, pick, found)
-    if not _proves(evidence, pick, found):
+    if not _proves(pick, found):
         return Proposal(None, _why_not(evidence, pick, found), **facts)
     check_measured(evidence, pick.candidate.changes)
     kept = {name for name, _ in pick.candidate.changes}
@@ -61,31 +61,28 @@ def conclude(evidence: Evidence) -> Proposal:
 
 
 def _pick(evidence: Evidence, confirmation: Round, present: Row) -> Row:
-    """The row to propose if it proves better: that with the fewest changes which does, and is not
-    beaten by the leader."""
+    """The row to propose if it proves better: the leader, or as few of its changes as do as well.
+
+    They are looked at in an order that was fixed before they ran, and only as long as each proves
+    better: so the chance that any does so by luck is that of the first.
+    """
     assert evidence.leader is not None
-    whole = confirmation.row(evidence.leader)
-    fewer = [confirmation.row(each) for each in evidence.reduced]
-    for row in sorted(fewer, key=lambda row: len(row.candidate.changes)):
-        lost = certainty.differences(whole.scores, row.scores)
-        beaten = certainty.is_better(lost) and not _has_failed(whole)
-        found = certainty.differences(row.scores, present.scores)
-        if _proves(evidence, row, found) and not beaten:
-            return row
-    return whole
+    whole = pick = confirmation.row(evidence.leader)
+    fewer = sorted(evidence.reduced, key=lambda each: -len(each.changes))
+    for row in (whole, *map(confirmation.row, fewer)):
+        beaten = certainty.is_better(certainty.differences(whole.scores, row.scores))
+        if beaten or not _proves(row, certainty.differences(row.scores, present.scores)):
+            break
+        pick = row
+    return pick
 
 
 def _has_failed(row: Row) -> bool:
     return not row.runs or any(run.failed for run in row.runs)
 
 
-def _proves(evidence: Evidence, row: Row, found: list[float]) -> bool:
-    return not _has_failed(row) and certainty.is_better(found, _tries(evidence))
-
-
-def _tries(evidence: Evidence) -> int:
-    """How many were confirmed: each might have succeeded by chance."""
-    return 1 + len(evidence.reduced)
+def _proves(row: Row, found: list[float]) -> bool:
+    return not _has_failed(row) and certainty.is_better(found)
 
 
 def _facts(evidence: Evidence, present: Row, pick: Row, found: list[float]) -> dict[str, Any]:
@@ -94,7 +91,7 @@ def _facts(evidence: Evidence, present: Row, pick: Row, found: list[float]) -> d
         "before": before,
         "after": after,
         "gain": certainty.gain(found),
-        "chance": min(1.0, _tries(evidence) * certainty.chance(found)),
+        "chance": certainty.chance(found),
         "pairs": len(found),
         "spread_before": certainty.spread([r.records_per_s for r in present.runs]),
         "spread_after": certainty.spread([r.records_per_s for r in pick.runs]),
@@ -119,7 +116,7 @@ def _why_not(evidence: Evidence, pick: Row, found: list[float]) -> str:
             f"{certainty.PAIRS_MIN} are needed to tell a gain from noise"
         )
     gain = certainty.gain(found)
-    chance = min(1.0, _tries(evidence) * certainty.chance(found))
+    chance = certainty.chance(found)
     if chance <= certainty.CHANCE_MAX:
         return f"the gain of {gain:.1%} is below {certainty.GAIN_MIN:.0%}, not worth a change"
     return (
