@@ -31,6 +31,15 @@ from streamer_tools.own_daemon import OwnDaemon, command_line, own_daemon
 TIMEOUT_S = 60
 
 
+class Started(subprocess.Popen[bytes]):
+    """A command that ends with its block, also where the test has failed."""
+
+    def __exit__(self, *error: Any) -> None:
+        if error[0] is not None:
+            self.kill()
+        super().__exit__(*error)
+
+
 @attrs.frozen
 class Shell:
     """Runs our commands against one daemon."""
@@ -51,9 +60,9 @@ class Shell:
         assert status is None or result.returncode == status, result
         return result
 
-    def start(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> Started:
         """Start without waiting; pipes for output."""
-        return subprocess.Popen(
+        return Started(
             command_line(*arguments, "--url", self.url),
             stdin=stdin,
             stdout=subprocess.PIPE,
