@@ -45,7 +45,7 @@ def test_the_one_that_proves_better() -> None:
     [
         ([row(Candidate(PRESENT), 1.0), row(LEADER, 1.001)], "below 2%"),
         ([row(Candidate(PRESENT), 1.0), row(LEADER, 0.9)], "beyond the noise"),
-        ([row(Candidate(PRESENT), 1.0, 5), row(LEADER, 3.0, 5)], "5 pairs of runs"),
+        ([row(Candidate(PRESENT), 1.0, 5), row(LEADER, 3.0, 5)], "confirmation: 5, and at least 6"),
         (
             [
                 row(Candidate(PRESENT), 1.0),

@@ -112,7 +112,7 @@ def _why_not(evidence: Evidence, pick: Row, found: list[float]) -> str:
     if len(found) < certainty.PAIRS_MIN:
         cut = f" ({evidence.cut_short})" if evidence.cut_short else ""
         return (
-            f"the confirmation has {len(found)} pairs of runs{cut}, and at least "
+            f"runs in pairs in the confirmation: {len(found)}{cut}, and at least "
             f"{certainty.PAIRS_MIN} are needed to tell a gain from noise"
         )
     gain = certainty.gain(found)
