@@ -9,13 +9,12 @@ run on the same cores as the daemon and the client, so what they burn is part of
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import shutil
 import subprocess
+import sys
 import tempfile
-import urllib.request
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
@@ -24,13 +23,13 @@ import attrs
 import trio
 
 from streamer import connect, setting
-from streamer_tools.bench.contract import Benchmark, Case, Measurement, Run, Target, Workbench
+from streamer_tools.bench.contract import Benchmark, Case, Run, Target, Workbench
 from streamer_tools.bench.workloads.sending import ProduceSettings, open_produce
 from streamer_tools.exits import Exit, Told
 from streamer_tools.own_daemon import command_line
 
 _ALONE, _WATCHED = "alone", "watched"
-_TAPS = (("default/*",), ("default/persist", "--values"), ("default/*", "--rate", "1000"))
+_TAPS = (("default/*",), ("default/persist", "--values"), ("default/ingest", "--keys"))
 #: For programs to come up, the browser being the slowest.
 _UP_S = 4.0
 _BROWSER = (
@@ -70,18 +69,10 @@ async def open_watched(settings: WatchedSettings, target: Target) -> AsyncGenera
                 stack.enter_context(_quiet(command_line("tap", *arguments, "--url", target.url)))
             if settings.browser:
                 stack.enter_context(_browser(settings.browser, f"{http}/console"))
+            else:
+                stack.enter_context(_quiet([sys.executable, "-c", _PAGE, http]))
             await trio.sleep(_UP_S)
-
-            async def run() -> Measurement:
-                async with trio.open_nursery() as nursery:
-                    if not settings.browser:
-                        nursery.start_soon(_ask_as_the_page, http)
-                    found = await produce()
-                    nursery.cancel_scope.cancel()
-                assert isinstance(found, Measurement)
-                return found
-
-            yield run
+            yield produce
 
 
 async def _http(url: str) -> str:
@@ -90,21 +81,22 @@ async def _http(url: str) -> str:
     return found
 
 
-async def _ask_as_the_page(http: str) -> None:
-    """Once a second, and of history and events what is new."""
-    at_us = next_event = 0
-    while True:
-        await trio.to_thread.run_sync(_get, f"{http}/api/overview")
-        history = await trio.to_thread.run_sync(_get, f"{http}/api/history?after_us={at_us}")
-        at_us = max([at_us, *history["fine"]["at_us"]])
-        events = await trio.to_thread.run_sync(_get, f"{http}/api/events?after={next_event}")
-        next_event = events["next"]
-        await trio.sleep(1.0)
+#: What the page asks for, once a second, and of history and events what is new: a program of its
+#: own, as the browser would be.
+_PAGE = """
+import json, sys, time, urllib.request
 
-
-def _get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+def get(path):
+    with urllib.request.urlopen(sys.argv[1] + path, timeout=10) as answer:
         return json.loads(answer.read())
+
+at_us = next_event = 0
+while True:
+    get("/api/overview")
+    at_us = max([at_us, *get(f"/api/history?after_us={at_us}")["fine"]["at_us"]])
+    next_event = get(f"/api/events?after={next_event}")["next"]
+    time.sleep(1.0)
+"""
 
 
 @contextmanager
