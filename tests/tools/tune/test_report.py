@@ -40,6 +40,15 @@ def test_a_round_as_a_table() -> None:
     assert lines[5].strip() == "c01: session.window_bytes=1 MiB, client.in_flight=64"
 
 
+def test_what_did_not_run_is_not_in_the_table() -> None:
+    rows = (Row(Candidate(PRESENT), (good(),), (1.0,)), Row(Candidate("c01", (("a", 1),)), (), ()))
+    lines = report.round_lines(space(), Round("halving", "round 1", 0.5, rows, False), True)
+    text = "\n".join(lines)
+    assert "round 1: runs of 0.5 s, cut short" in text
+    assert "present" in text
+    assert "c01" not in text
+
+
 def test_all_that_is_told_fits_and_names_the_reasons() -> None:
     evidence = Machine(linger_matters, noise=0.01).search().run()
     proposal = conclude(evidence)

@@ -55,19 +55,20 @@ def described(space: Space, candidate: Candidate) -> str:
 def round_lines(space: Space, found: Round, introduce: bool) -> Iterator[str]:
     """The table of one round; `introduce` says what each candidate is."""
     cut = "" if found.complete else ", cut short"
+    rows = [row for row in found.rows if row.runs]
     yield f"{found.name}: runs of {found.seconds:.3g} s{cut}"
-    width = max(len(row.candidate.name) for row in found.rows)
+    width = max(len(row.candidate.name) for row in rows)
     yield (
         f"  {'candidate':<{width}} runs {'records/s':>11} {'+/-':>4} {'p99 ms':>9} {'+/-':>4} "
         f"{'errors':>6} {'score':>6}  kept"
     )
-    for row in found.rows:
+    for row in rows:
         yield _row_line(row, width)
         fault = next((run.fault for run in row.runs if run.fault), "")
         if fault:
             yield f"  {'':<{width}} {fault}"
     if introduce:
-        for row in sorted(found.rows, key=lambda row: row.candidate.name):
+        for row in sorted(rows, key=lambda row: row.candidate.name):
             if not row.candidate.is_present:
                 yield f"  {row.candidate.name}: {described(space, row.candidate)}"
 
